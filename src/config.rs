@@ -1,0 +1,174 @@
+//! Configuration: TOML in, checked values out.
+//!
+//! `hostler.toml` (the operator's) becomes a [`HostConfig`]; an app's own `.toml` (the tenant's), laid over the
+//! operator's `[defaults]` and held against the operator's `[grants]`, becomes an [`AppConfig`]. Nothing after this
+//! module sees a raw string, a missing value or a unit: everything is decoded and checked here, once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Where on the continuum an app's instances live (see the README's table).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Compile, instantiate, run and drop within each request, as CGI did.
+    Cold,
+    /// The compiled code is kept; an instance is made for each request.
+    Cached,
+    /// Code and ready instances are kept; an instance is reset after each request.
+    Pooled,
+    /// Instances live on between requests, one request at a time, with whatever state the guest left.
+    Kept,
+    /// One live instance takes many requests at once.
+    Resident,
+}
+
+/// How a pooled instance is brought back to its first-ready state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reset {
+    /// Drop the store and instantiate again from the prepared app.
+    Replace,
+}
+
+/// One app's effective settings: its own file over the operator's defaults, within the operator's grants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppConfig {
+    pub mode: Mode,
+    pub reset: Reset,
+    /// Host names the app answers on; empty means any host.
+    pub hosts: Vec<String>,
+    /// The mount path, which overrides the one that the file's name gives.
+    pub path: Option<String>,
+    /// Environment variables the guest sees.
+    pub env: Vec<(String, String)>,
+    /// Idle instances that are made before the first request and kept from then on.
+    pub min_instances: u32,
+    /// Instances in all, idle and leased: also the bound on this app's requests in flight.
+    pub max_instances: u32,
+    /// How long an instance above `min_instances` may stay idle.
+    pub idle_time: Duration,
+    /// Bytes of linear memory that one instance may have, all its memories together.
+    pub memory_limit: usize,
+    /// Elements that one table of an instance may have.
+    pub table_limit: usize,
+    /// Host resources (handles) that one instance may hold at once.
+    pub resource_limit: usize,
+    /// Bytes that the names and values of one set of header fields may take in the host.
+    pub header_limit: usize,
+    /// Time spent inside the guest for one request.
+    pub cpu_time: Duration,
+    /// Wall time from the lease to the end of the guest for one request.
+    pub request_timeout: Duration,
+    /// Requests that may wait for an instance.
+    pub queue_size: usize,
+    /// How long a request may wait for an instance.
+    pub queue_timeout: Duration,
+    /// Bytes that a request body may have in all.
+    pub max_request_body: u64,
+    /// Bytes that a response body may have in all.
+    pub max_response_body: u64,
+    /// A request body up to this many bytes is read before an instance is leased.
+    pub request_buffer: usize,
+    /// Bytes of a response that the host takes from the guest ahead of the client.
+    pub response_buffer: usize,
+    /// How long requests in flight may take to finish on a release that was replaced.
+    pub drain_timeout: Duration,
+    /// Where the guest may send HTTP requests to; empty means nowhere.
+    pub outbound: Outbound,
+    /// Guest output lines logged for one request; what is over is counted and dropped.
+    pub log_lines: u32,
+}
+
+/// The destinations an app may reach, and how.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outbound {
+    pub allow: Vec<Origin>,
+    /// Requests that may be under way at once for the whole app.
+    pub max_concurrent: u32,
+    pub connect_timeout: Duration,
+    /// Until the response's headers have come.
+    pub timeout: Duration,
+}
+
+/// `scheme://host[:port]`; the host may begin with `*.`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    pub https: bool,
+    /// Lower case; an address literal without brackets.
+    pub host: String,
+    /// True for `*.host`: any name below, not the name itself.
+    pub subdomains: bool,
+    pub port: u16,
+}
+
+/// The operator's settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostConfig {
+    pub server: Server,
+    pub admin: Admin,
+    pub pool: Pool,
+    pub apps: Apps,
+    pub cache: Cache,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Open client connections; further ones wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// Until a connection's request headers are complete, and the longest idle time between two requests.
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    /// Bytes of one request's header section.
+    pub max_header_bytes: usize,
+    /// Threads that serve requests; 0 means one for each core.
+    pub worker_threads: usize,
+    /// How long requests in flight may take to finish at shutdown.
+    pub drain_timeout: Duration,
+    /// Show a guest's trap and backtrace to the client (development).
+    pub error_detail: bool,
+    /// Requests taken on one HTTP/2 connection at once.
+    pub max_streams: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// The status listener; none unless asked for.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Instances of all apps together; the allocator is sized from it.
+    pub max_instances: u32,
+    /// Requests that may wait for an instance, all apps together.
+    pub queue_size: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Apps {
+    pub folder: PathBuf,
+    /// A file is read once it has been unchanged for this long.
+    pub settle_time: Duration,
+    /// How often the folder is looked through even if nothing was notified.
+    pub scan_interval: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cache {
+    pub dir: PathBuf,
+    pub max_size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub json: bool,
+    /// A `tracing` filter such as `info` or `hostler=debug`.
+    pub level: String,
+    pub access: bool,
+}

@@ -1,0 +1,3 @@
+//! Hostler: an application host for WebAssembly with instance pooling.
+
+pub mod config;
