@@ -1,0 +1,322 @@
+//! An artifact: an app's machine code as Wasmtime precompiled it, with a trailer of ours behind it.
+//!
+//! ```text
+//! payload: an ELF file made by Wasmtime        | trailer, 88 bytes, numbers little-endian
+//!                                              | magic 8 | format u32 | kind u32 | payload length u64 | key 32 | SHA-256 of the payload 32
+//! ```
+//!
+//! The payload comes first because Wasmtime maps the file from its first byte on and wants the ELF header there;
+//! what follows the last section does not bother it. So the file in the code cache is itself what is mapped: its
+//! pages are the kernel's page cache, read when touched, shared and given back under pressure. A copy in a sealed
+//! memfd could be written by nobody, but it stays in memory whole and for good. Measured with a JavaScript
+//! component of 12 MB, whose artifact has 34: the mapped file is ready in 43 ms with 6 MB of it resident, a memfd
+//! in 112 ms with 33 MB of shared memory. A mapped file must not change while it is mapped, and that is kept up
+//! otherwise: artifacts are never written in place but replaced by rename, they have mode 0400, and their directory is
+//! ours alone (see [`super::cache`]).
+//!
+//! Each loaded artifact keeps its file open, for Wasmtime maps the memories' first contents from it: a thousand apps
+//! take a thousand descriptors.
+//!
+//! Loading an artifact means running it. A digest finds torn and rotten files, not forged ones: what protects
+//! the code is who may write it.
+
+use std::fmt;
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+
+/// Version of the way from prepared bytes to an artifact. It is part of each key: raise it when a change in that way
+/// makes older artifacts wrong though bytes and engine are the same.
+const RECIPE: u32 = 1;
+/// Version of the trailer's layout.
+const FORMAT: u32 = 1;
+const MAGIC: [u8; 8] = *b"HOSTLERa";
+/// Length of the trailer in bytes.
+pub(super) const TRAILER_LEN: usize = 88;
+
+/// What the bytes of an app are to Wasmtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CodeKind {
+    Module,
+    Component,
+}
+
+/// Compiled code, ready to be linked. A clone shares the code.
+#[derive(Clone)]
+pub enum Code {
+    Component(Component),
+    Module(Module),
+}
+
+impl Code {
+    /// The engine that the code was loaded into, and the only one that can run it.
+    pub fn engine(&self) -> &Engine {
+        match self {
+            Code::Component(component) => component.engine(),
+            Code::Module(module) => module.engine(),
+        }
+    }
+}
+
+/// The name of an artifact: equal keys mean interchangeable code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    kind: CodeKind,
+    id: [u8; 32],
+}
+
+impl Key {
+    /// The key of what `engine` makes of prepared bytes whose SHA-256 is `digest`.
+    pub fn new(engine: &Engine, kind: CodeKind, digest: &[u8; 32]) -> Key {
+        let mut hasher = KeyHasher(Sha256::new_with_prefix(b"hostler artifact"));
+        hasher.0.update(RECIPE.to_le_bytes());
+        hasher.0.update(kind.tag().to_le_bytes());
+        hasher.0.update(digest);
+        // Covers Wasmtime's own version, the CPU's features and every setting that shapes code.
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Key { kind, id: hasher.0.finalize().into() }
+    }
+
+    pub fn kind(&self) -> CodeKind {
+        self.kind
+    }
+}
+
+/// 64 lower-case hexadecimal digits, which also are the artifact's file name.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Why bytes did not become runnable code. The text is Wasmtime's, with its causes.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CompileError {
+    #[error("the code cannot be compiled: {0}")]
+    Compile(String),
+    #[error("the compiled code cannot be loaded: {0}")]
+    Load(String),
+}
+
+/// Compiles checked bytes (binary WebAssembly) to an artifact's payload. Blocks for as long as that takes.
+pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
+    let compiled = match kind {
+        CodeKind::Component => engine.precompile_component(bytes),
+        CodeKind::Module => engine.precompile_module(bytes),
+    };
+    compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))
+}
+
+/// Loads a payload that this process has just made with [`compile`] (or had its own compile child make). Nothing
+/// from elsewhere may come in here: the bytes will be run.
+pub fn load_bytes(engine: &Engine, payload: &[u8], kind: CodeKind) -> Result<Code, CompileError> {
+    deserialize(engine, payload, kind).map_err(|error| CompileError::Load(format!("{error:#}")))
+}
+
+/// Why an artifact is not used. None of them is an error to anyone: the app is compiled again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Flaw {
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("it is shorter than a trailer")]
+    Short,
+    #[error("its {0} is not the expected one")]
+    Mismatch(&'static str),
+    #[error("it does not fit this engine: {0:#}")]
+    Unfit(wasmtime::Error),
+}
+
+/// The trailer that makes an artifact of `payload` under `key`.
+pub(super) fn trailer(key: &Key, payload: &[u8]) -> [u8; TRAILER_LEN] {
+    Trailer::expected(key, payload.len() as u64, Sha256::digest(payload).into()).encode()
+}
+
+/// Verifies the open artifact and loads this same file: whatever happens to its name meanwhile, what was checked is
+/// what is run. The caller vouches that only we can have written it.
+pub(super) fn load(engine: &Engine, file: &File, key: &Key) -> Result<Code, Flaw> {
+    let payload_len = verify(file, key)?;
+    match map(engine, file, key.kind) {
+        Ok(code) => Ok(code),
+        // Executable mappings of files can be forbidden where anonymous ones are not: on a `noexec` mount or by
+        // a security module. Then the code is copied.
+        Err(denied) => copy(engine, file, key, payload_len).map_err(|flaw| match flaw {
+            Flaw::Unfit(_) => Flaw::Unfit(denied),
+            other => other,
+        }),
+    }
+}
+
+/// Returns the payload's length when every byte of the file is as it was stored under `key`.
+fn verify(file: &File, key: &Key) -> Result<u64, Flaw> {
+    let len = file.metadata()?.len();
+    let payload_len = len.checked_sub(TRAILER_LEN as u64).ok_or(Flaw::Short)?;
+    let mut bytes = [0; TRAILER_LEN];
+    file.read_exact_at(&mut bytes, payload_len)?;
+    let found = Trailer::decode(&bytes);
+    // The digest costs a read of the whole file, so it comes after all that can be told without.
+    found.compare(&Trailer::expected(key, payload_len, found.digest))?;
+    if digest(file, payload_len)? != found.digest {
+        return Err(Flaw::Mismatch("digest"));
+    }
+    Ok(payload_len)
+}
+
+fn digest(file: &File, len: u64) -> io::Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 64 * 1024];
+    let mut at = 0;
+    while at < len {
+        let want = usize::try_from(len - at).map_or(chunk.len(), |left| left.min(chunk.len()));
+        let part = &mut chunk[..want];
+        file.read_exact_at(part, at)?;
+        hasher.update(part);
+        at += want as u64;
+    }
+    Ok(hasher.finalize().into())
+}
+
+/// Maps the verified file itself: privately, so that nothing written to the mapping reaches the file.
+fn map(engine: &Engine, file: &File, kind: CodeKind) -> wasmtime::Result<Code> {
+    // A component can be loaded from a path only. This one leads to the open file, not to what now has its name.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    // SAFETY: the file holds the unchanged output of `precompile_component` or `precompile_module`: its digest was
+    // just verified on this open file, which `file` keeps open (so the descriptor's number stays its own), and only
+    // this program can have written it (owner and mode were checked, the directory is 0700). It does not change while
+    // it is mapped, because artifacts are replaced by rename only. Output for another engine is refused by Wasmtime.
+    unsafe {
+        match kind {
+            CodeKind::Component => Component::deserialize_file(engine, path).map(Code::Component),
+            CodeKind::Module => Module::deserialize_file(engine, path).map(Code::Module),
+        }
+    }
+}
+
+/// Loads the verified file through memory. The digest is taken again, of the very bytes that are run.
+fn copy(engine: &Engine, file: &File, key: &Key, payload_len: u64) -> Result<Code, Flaw> {
+    let mut payload = Vec::new();
+    ReadAt { file, at: 0 }.take(payload_len).read_to_end(&mut payload)?;
+    let mut stored = [0; TRAILER_LEN];
+    file.read_exact_at(&mut stored, payload_len)?;
+    if trailer(key, &payload) != stored {
+        return Err(Flaw::Mismatch("content since it was verified"));
+    }
+    deserialize(engine, &payload, key.kind).map_err(Flaw::Unfit)
+}
+
+fn deserialize(engine: &Engine, payload: &[u8], kind: CodeKind) -> wasmtime::Result<Code> {
+    // SAFETY: both callers pass the unchanged output of `precompile_component` or `precompile_module`: `load_bytes`
+    // by its contract, `copy` by the digest of a file that only we can have written. It is copied, so nobody else
+    // has these bytes. Output for another engine, version or kind is refused by Wasmtime.
+    unsafe {
+        match kind {
+            CodeKind::Component => Component::deserialize(engine, payload).map(Code::Component),
+            CodeKind::Module => Module::deserialize(engine, payload).map(Code::Module),
+        }
+    }
+}
+
+#[derive(PartialEq)]
+struct Trailer {
+    magic: [u8; 8],
+    format: u32,
+    kind: u32,
+    payload_len: u64,
+    id: [u8; 32],
+    digest: [u8; 32],
+}
+
+impl Trailer {
+    fn expected(key: &Key, payload_len: u64, digest: [u8; 32]) -> Trailer {
+        Trailer { magic: MAGIC, format: FORMAT, kind: key.kind.tag(), payload_len, id: key.id, digest }
+    }
+
+    fn encode(&self) -> [u8; TRAILER_LEN] {
+        let mut bytes = [0; TRAILER_LEN];
+        bytes[0..8].copy_from_slice(&self.magic);
+        bytes[8..12].copy_from_slice(&self.format.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.kind.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.payload_len.to_le_bytes());
+        bytes[24..56].copy_from_slice(&self.id);
+        bytes[56..88].copy_from_slice(&self.digest);
+        bytes
+    }
+
+    fn decode(bytes: &[u8; TRAILER_LEN]) -> Trailer {
+        Trailer {
+            magic: field(bytes, 0),
+            format: u32::from_le_bytes(field(bytes, 8)),
+            kind: u32::from_le_bytes(field(bytes, 12)),
+            payload_len: u64::from_le_bytes(field(bytes, 16)),
+            id: field(bytes, 24),
+            digest: field(bytes, 56),
+        }
+    }
+
+    fn compare(&self, expected: &Trailer) -> Result<(), Flaw> {
+        let checks = [
+            (self.magic == expected.magic, "magic number"),
+            (self.format == expected.format, "format version"),
+            (self.kind == expected.kind, "kind"),
+            (self.payload_len == expected.payload_len, "length"),
+            (self.id == expected.id, "key"),
+        ];
+        match checks.iter().find(|(same, _)| !same) {
+            Some((_, what)) => Err(Flaw::Mismatch(what)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CodeKind {
+    fn tag(self) -> u32 {
+        match self {
+            CodeKind::Module => 1,
+            CodeKind::Component => 2,
+        }
+    }
+}
+
+/// The `N` bytes of the trailer that begin at `at`; both are constants that lie within it.
+fn field<const N: usize>(bytes: &[u8; TRAILER_LEN], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+/// Takes what is hashed into SHA-256, since the 64 bits of a `Hasher` are too few for a name.
+struct KeyHasher(Sha256);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Never asked for: the key is the SHA-256 itself.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// Reads on from `at` without moving the descriptor's own position.
+struct ReadAt<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for ReadAt<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests;
