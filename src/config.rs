@@ -4,11 +4,58 @@
 //! operator's `[defaults]` and held against the operator's `[grants]`, becomes an [`AppConfig`]. Nothing after this
 //! module sees a raw string, a missing value or a unit: everything is decoded and checked here, once.
 
+mod host;
+mod layer;
+mod names;
+mod numbers;
+mod origin;
+mod overrides;
+mod policy;
+mod problem;
+mod reader;
+#[cfg(test)]
+mod tests;
+pub mod units;
+mod values;
+
+use std::fmt;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
+
+pub use overrides::Overrides;
+pub use policy::Policy;
+pub use problem::{Position, Problem};
+
+/// The name that the operator's file has when no other one is asked for.
+pub const HOST_FILE: &str = "hostler.toml";
+
+/// Bytes that an app's own file may have.
+pub const LARGEST_APP_FILE: usize = 256 << 10;
+
+/// Bytes that the operator's file may have.
+pub const LARGEST_HOST_FILE: usize = 16 << 20;
+
+/// Reads the operator's file, if one is named, and checks it; what `overrides` set goes before what the file says.
+/// Reports every problem of the file at once.
+pub fn load_host(file: Option<&Path>, overrides: &Overrides) -> Result<(HostConfig, Policy), Vec<Problem>> {
+    let Some(path) = file else { return parse_host(None, overrides) };
+    let text = read_text(path, LARGEST_HOST_FILE).map_err(|problem| vec![problem])?;
+    parse_host(Some((path, &text)), overrides)
+}
+
+/// As [`load_host`], from the file's name and text. Paths in the file are relative to the folder it is in.
+pub fn parse_host(
+    file: Option<(&Path, &str)>,
+    overrides: &Overrides,
+) -> Result<(HostConfig, Policy), Vec<Problem>> {
+    host::read(file, overrides)
+}
 
 /// Where on the continuum an app's instances live (see the README's table).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -34,18 +81,45 @@ pub enum Reset {
     Replace,
 }
 
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Cached => "cached",
+            Self::Pooled => "pooled",
+            Self::Kept => "kept",
+            Self::Resident => "resident",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    /// Refuses the modes that this version does not have.
+    fn from_str(text: &str) -> Result<Self, String> {
+        values::parse_mode(text)
+    }
+}
+
 /// One app's effective settings: its own file over the operator's defaults, within the operator's grants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppConfig {
     pub mode: Mode,
     pub reset: Reset,
-    /// Host names the app answers on; empty means any host.
+    /// Host names the app answers on, in lower case, `*.name` for every name below; empty means any host.
     pub hosts: Vec<String>,
-    /// The mount path, which overrides the one that the file's name gives.
+    /// The mount path in normal form, which overrides the one that the file's name gives.
     pub path: Option<String>,
-    /// Environment variables the guest sees.
+    /// Environment variables the guest sees, ordered by name.
     pub env: Vec<(String, String)>,
-    /// Idle instances that are made before the first request and kept from then on.
+    /// Idle instances that are made before the first request and kept from then on; none in a mode without any.
     pub min_instances: u32,
     /// Instances in all, idle and leased: also the bound on this app's requests in flight.
     pub max_instances: u32,
@@ -92,13 +166,23 @@ pub struct Outbound {
     pub connect_timeout: Duration,
     /// Until the response's headers have come.
     pub timeout: Duration,
+    /// Addresses that the operator granted literally, so that they may be reached even if they are not public.
+    pub granted_networks: Vec<GrantedNetwork>,
+}
+
+/// Addresses that the operator named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedNetwork {
+    pub network: IpNet,
+    /// None for every port.
+    pub port: Option<u16>,
 }
 
 /// `scheme://host[:port]`; the host may begin with `*.`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     pub https: bool,
-    /// Lower case; an address literal without brackets.
+    /// Lower case; an address literal without brackets. Empty, with `subdomains`, for any name.
     pub host: String,
     /// True for `*.host`: any name below, not the name itself.
     pub subdomains: bool,
@@ -171,4 +255,17 @@ pub struct Log {
     /// A `tracing` filter such as `info` or `hostler=debug`.
     pub level: String,
     pub access: bool,
+}
+
+fn read_text(path: &Path, largest: usize) -> Result<String, Problem> {
+    let wrong = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::InvalidData => Problem::of_file(path, "not UTF-8 text"),
+        _ => Problem::of_file(path, format!("can't be read: {error}")),
+    };
+    let file = std::fs::File::open(path).map_err(wrong)?;
+    let mut text = String::new();
+    // One byte more than is accepted: the parser then says that it is too large.
+    let bound = u64::try_from(largest).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(bound).read_to_string(&mut text).map_err(wrong)?;
+    Ok(text)
 }

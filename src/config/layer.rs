@@ -1,0 +1,172 @@
+//! The keys of an app, as its own file or the operator's `[defaults]` gives them: nothing is filled in yet.
+
+use std::collections::BTreeMap;
+
+use toml::de::DeValue;
+
+use super::numbers::{Numbers, RULES};
+use super::origin::Destination;
+use super::problem::{Position, quoted};
+use super::reader::{Given, Table, kind_of};
+use super::{Mode, Origin, Reset, names, values};
+use crate::router::Mount;
+
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub mode: Option<Given<Mode>>,
+    pub reset: Option<Given<Reset>>,
+    pub hosts: Vec<Given<String>>,
+    pub path: Option<Given<Mount>>,
+    pub env: BTreeMap<String, String>,
+    pub limits: Numbers<Option<Given<u64>>>,
+    pub allow: Option<Vec<Given<Origin>>>,
+}
+
+/// What the operator gives to an app or to all apps of a folder.
+#[derive(Debug, Clone)]
+pub(super) struct Grant {
+    pub hosts: Vec<String>,
+    pub paths: Vec<Mount>,
+    pub modes: Option<Vec<Mode>>,
+    pub limits: Numbers<Option<Given<u64>>>,
+    pub outbound: Option<Vec<Destination>>,
+}
+
+impl Layer {
+    pub fn none() -> Self {
+        Self {
+            mode: None,
+            reset: None,
+            hosts: Vec::new(),
+            path: None,
+            env: BTreeMap::new(),
+            limits: Numbers::from_fn(|_| None),
+            allow: None,
+        }
+    }
+
+    /// An app's own file.
+    pub fn of_app(mut table: Table<'_>) -> Self {
+        let hosts = table.list("hosts", host).unwrap_or_default();
+        let path = table.get("path", mount);
+        Self { hosts, path, ..Self::shared(table, "outbound") }
+    }
+
+    /// The operator's `[defaults]`.
+    pub fn of_defaults(mut table: Table<'_>) -> Self {
+        const OWN: &str = "belongs in an app's own file: one value can't serve all apps";
+        table.refuse("hosts", OWN);
+        table.refuse("path", OWN);
+        Self::shared(table, "defaults.outbound")
+    }
+
+    fn shared(mut table: Table<'_>, outbound_kind: &'static str) -> Self {
+        let mut outbound = table.table("outbound", outbound_kind);
+        let layer = Self {
+            mode: table.get("mode", values::mode),
+            reset: table.get("reset", values::reset),
+            hosts: Vec::new(),
+            path: None,
+            env: env(&mut table),
+            limits: limits(&mut table, &mut outbound),
+            allow: outbound.list("allow", origin),
+        };
+        outbound.finish();
+        table.finish();
+        layer
+    }
+}
+
+impl Grant {
+    pub const KIND: &str = "grants.\"<app>\"";
+
+    pub fn read(mut table: Table<'_>) -> Self {
+        const OUTBOUND: &str = "grants.\"<app>\".outbound";
+        // A list alone is short for a table with `allow`.
+        let is_list = matches!(table.peek("outbound"), Some(DeValue::Array(_)));
+        let listed = if is_list { table.list("outbound", destination) } else { None };
+        let mut outbound = if is_list { table.missing(OUTBOUND) } else { table.table("outbound", OUTBOUND) };
+        let allow = outbound.list("allow", destination).or(listed);
+        let grant = Self {
+            hosts: plain(table.list("hosts", host_or_any)).unwrap_or_default(),
+            paths: plain(table.list("paths", mount)).unwrap_or_default(),
+            modes: plain(table.list("modes", values::mode)),
+            limits: limits(&mut table, &mut outbound),
+            outbound: plain(allow),
+        };
+        outbound.finish();
+        table.finish();
+        grant
+    }
+}
+
+fn limits<'d>(table: &mut Table<'d>, outbound: &mut Table<'d>) -> Numbers<Option<Given<u64>>> {
+    let mut limits = Numbers::from_fn(|_| None);
+    for rule in &RULES {
+        let table = if rule.outbound { &mut *outbound } else { &mut *table };
+        limits.set(rule.limit, table.get(rule.name, values::number(rule.bounds)));
+    }
+    limits
+}
+
+/// Variables are copied into every instance, so there is an end to them.
+const LARGEST_ENV: usize = 64 << 10;
+
+fn env(table: &mut Table<'_>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    let mut bytes = 0;
+    let mut first: Option<Position> = None;
+    for (name, at, value) in table.names_and_values("env") {
+        first = first.min(Some(at)).or(Some(at));
+        let key = || format!("env.{}", quoted(name));
+        let Some(text) = value.as_str() else {
+            let message = format!("expected a string, found {}: put it in quotes", kind_of(value));
+            table.problem(&key(), at, message);
+            continue;
+        };
+        if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
+            table.problem(&key(), at, "a variable's name has no =, and neither it nor its value has a NUL");
+            continue;
+        }
+        bytes += name.len() + text.len() + 2;
+        env.insert(name.to_owned(), text.to_owned());
+    }
+    if let Some(at) = first.filter(|_| bytes > LARGEST_ENV) {
+        table.problem(
+            "env",
+            at,
+            format!("all variables together may have {LARGEST_ENV} bytes, these have {bytes}"),
+        );
+    }
+    env
+}
+
+fn host(value: &DeValue<'_>) -> Result<String, String> {
+    match values::string(value, "shop.example.com")? {
+        "*" => Err("leave hosts out to answer on any host".to_owned()),
+        text => names::host_pattern(text).map_err(|message| format!("{}: {message}", quoted(text))),
+    }
+}
+
+fn host_or_any(value: &DeValue<'_>) -> Result<String, String> {
+    if value.as_str() == Some("*") { Ok("*".to_owned()) } else { host(value) }
+}
+
+fn mount(value: &DeValue<'_>) -> Result<Mount, String> {
+    let text = values::string(value, "/shop")?;
+    Mount::parse(text).map_err(|error| format!("{}: {error}, write for example \"/shop\"", quoted(text)))
+}
+
+fn origin(value: &DeValue<'_>) -> Result<Origin, String> {
+    let text = values::string(value, "https://api.example.com")?;
+    text.parse().map_err(|message| format!("{}: {message}", quoted(text)))
+}
+
+fn destination(value: &DeValue<'_>) -> Result<Destination, String> {
+    let text = values::string(value, "https://api.example.com")?;
+    text.parse().map_err(|message| format!("{}: {message}", quoted(text)))
+}
+
+fn plain<T>(list: Option<Vec<Given<T>>>) -> Option<Vec<T>> {
+    list.map(|items| items.into_iter().map(|item| item.value).collect())
+}

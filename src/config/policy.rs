@@ -1,0 +1,253 @@
+//! The operator's defaults and grants, and what they make of an app's own file.
+//!
+//! A tenant never raises what the operator set. Every number of an app has a ceiling: what the app's grant says,
+//! else what `[defaults]` say. Hosts, outbound destinations and other paths than the one that the app's name gives
+//! have to be granted. One grant counts for an app, the one with the longest name that is the app's own or that of
+//! a folder around it; `"*"` counts for those that no other one is for.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::layer::{Grant, Layer};
+use super::numbers::{Number, Numbers, Rule};
+use super::origin::Destination;
+use super::problem::{Position, quoted};
+use super::reader::{self, Document};
+use super::{AppConfig, HOST_FILE, LARGEST_APP_FILE, Mode, Outbound, Pool, Problem, Reset, names};
+use crate::router::Mount;
+
+/// What the operator lets apps be.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub(super) defaults: Layer,
+    pub(super) grants: BTreeMap<String, Grant>,
+    pub(super) pool: Pool,
+    /// Set by a flag or the environment, before `[defaults]`.
+    pub(super) mode: Option<Mode>,
+}
+
+impl Policy {
+    /// An app's effective settings. `app` is its name (`shop`, `api/v1`), `file` the name and text of its own file,
+    /// if it has one. More than is granted is a problem that says what the operator would have to write.
+    pub fn app_config(&self, app: &str, file: Option<(&Path, &str)>) -> Result<AppConfig, Vec<Problem>> {
+        let (path, text) = file.unwrap_or((Path::new(HOST_FILE), ""));
+        let table = reader::parse(path, text, LARGEST_APP_FILE)?;
+        let doc = Document::new(path, text);
+        let own = Layer::of_app(doc.root("", Some(&table)));
+        let config = Request { policy: self, app, grant: self.grant(app), own: &own, doc: &doc }.judge();
+        let problems = doc.into_problems();
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// The grant that counts for an app, and its name.
+    fn grant(&self, app: &str) -> Option<(&str, &Grant)> {
+        let mut name = app;
+        loop {
+            if let Some((name, grant)) = self.grants.get_key_value(name) {
+                return Some((name, grant));
+            }
+            match name.rsplit_once('/') {
+                Some((folder, _)) => name = folder,
+                None => return self.grants.get_key_value("*").map(|(name, grant)| (name.as_str(), grant)),
+            }
+        }
+    }
+
+    /// What an app has if neither its file nor its grant says anything.
+    pub(super) fn default_of(&self, rule: &Rule) -> u64 {
+        let value = self.defaults.limits.get(rule.limit).as_ref().map_or(rule.default, |given| given.value);
+        value.min(self.whole_pool(rule.limit))
+    }
+
+    /// What all apps together have of something.
+    pub(super) fn whole_pool(&self, limit: Number) -> u64 {
+        match limit {
+            Number::MaxInstances | Number::MinInstances => u64::from(self.pool.max_instances),
+            Number::QueueSize => u64::try_from(self.pool.queue_size).unwrap_or(u64::MAX),
+            _ => u64::MAX,
+        }
+    }
+}
+
+impl Default for Policy {
+    /// Without any file of the operator's.
+    fn default() -> Self {
+        Self { defaults: Layer::none(), grants: BTreeMap::new(), pool: Pool::default(), mode: None }
+    }
+}
+
+/// What one app asks for, and who judges it.
+struct Request<'r> {
+    policy: &'r Policy,
+    app: &'r str,
+    grant: Option<(&'r str, &'r Grant)>,
+    own: &'r Layer,
+    doc: &'r Document<'r>,
+}
+
+impl Request<'_> {
+    fn judge(&self) -> AppConfig {
+        let defaults = &self.policy.defaults;
+        let mode = self.mode();
+        let limits = self.limits(mode);
+        let reset = self.own.reset.as_ref().or(defaults.reset.as_ref());
+        AppConfig {
+            mode,
+            reset: reset.map_or(Reset::Replace, |given| given.value),
+            hosts: self.hosts(),
+            path: self.path(),
+            env: defaults
+                .env
+                .clone()
+                .into_iter()
+                .chain(self.own.env.clone())
+                .collect::<BTreeMap<_, _>>()
+                .into_iter()
+                .collect(),
+            min_instances: limits.count(Number::MinInstances),
+            max_instances: limits.count(Number::MaxInstances),
+            idle_time: limits.time(Number::IdleTime),
+            memory_limit: limits.size(Number::MemoryLimit),
+            table_limit: limits.size(Number::TableLimit),
+            resource_limit: limits.size(Number::ResourceLimit),
+            header_limit: limits.size(Number::HeaderLimit),
+            cpu_time: limits.time(Number::CpuTime),
+            request_timeout: limits.time(Number::RequestTimeout),
+            queue_size: limits.size(Number::QueueSize),
+            queue_timeout: limits.time(Number::QueueTimeout),
+            max_request_body: *limits.get(Number::MaxRequestBody),
+            max_response_body: *limits.get(Number::MaxResponseBody),
+            request_buffer: limits.size(Number::RequestBuffer),
+            response_buffer: limits.size(Number::ResponseBuffer),
+            drain_timeout: limits.time(Number::DrainTimeout),
+            outbound: self.outbound(&limits),
+            log_lines: limits.count(Number::LogLines),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        let own = self.own.mode.as_ref();
+        let inherited = || self.policy.mode.or(self.policy.defaults.mode.as_ref().map(|given| given.value));
+        let mode = own.map(|given| given.value).or_else(inherited).unwrap_or(Mode::Pooled);
+        if let Some((name, modes)) = self.grant.and_then(|(name, grant)| Some((name, grant.modes.as_ref()?)))
+            && !modes.contains(&mode)
+        {
+            let granted = modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ");
+            let message = format!("{mode} is not among the modes of [grants.\"{name}\"]: {granted}");
+            self.doc.problem("mode", own.map(|given| given.at), message);
+        }
+        if matches!(mode, Mode::Cold | Mode::Cached) {
+            let idle = [(Number::MinInstances, "min_instances"), (Number::IdleTime, "idle_time")];
+            let idle =
+                idle.map(|(limit, key)| (key, self.own.limits.get(limit).as_ref().map(|given| given.at)));
+            let reset = ("reset", self.own.reset.as_ref().map(|given| given.at));
+            for (key, at) in idle.into_iter().chain([reset]) {
+                if at.is_some() {
+                    let message =
+                        format!("mode {mode} keeps no instances, so leave this key out or use pooled");
+                    self.doc.problem(key, at, message);
+                }
+            }
+        }
+        mode
+    }
+
+    fn limits(&self, mode: Mode) -> Numbers<u64> {
+        let mut limits = Numbers::from_fn(|rule| self.limit(rule));
+        let (least, most) = (*limits.get(Number::MinInstances), *limits.get(Number::MaxInstances));
+        if let Some(given) = self.own.limits.get(Number::MinInstances)
+            && least > most
+        {
+            self.doc.problem(
+                "min_instances",
+                Some(given.at),
+                format!("{least} is more than max_instances, {most}"),
+            );
+        }
+        let least = if matches!(mode, Mode::Cold | Mode::Cached) { 0 } else { least.min(most) };
+        limits.set(Number::MinInstances, least);
+        limits
+    }
+
+    fn limit(&self, rule: &Rule) -> u64 {
+        let granted =
+            self.grant.and_then(|(name, grant)| Some((name, grant.limits.get(rule.limit).as_ref()?.value)));
+        let default = self.policy.default_of(rule);
+        let ceiling = granted.map_or(default, |(_, value)| value);
+        let Some(given) = self.own.limits.get(rule.limit) else { return default.min(ceiling) };
+        let (asked, pool) = (given.value, self.policy.whole_pool(rule.limit));
+        let show = |value| rule.bounds.show(value);
+        if asked > pool {
+            let message = format!("{} is more than all apps together have, {}", show(asked), show(pool));
+            self.doc.problem(rule.key(), Some(given.at), message);
+        } else if asked > ceiling {
+            let whose = granted.map_or("[defaults]".to_owned(), |(name, _)| format!("[grants.\"{name}\"]"));
+            let more = format!("{} is more than the {} of {whose}", show(asked), show(ceiling));
+            self.refuse(
+                &rule.key(),
+                Some(given.at),
+                &more,
+                &format!("{} = {}", rule.key(), rule.bounds.show_toml(asked)),
+            );
+        }
+        asked
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        let granted = self.grant.map_or(&[][..], |(_, grant)| &grant.hosts);
+        for host in &self.own.hosts {
+            if !granted.iter().any(|granted| names::covers(granted, &host.value)) {
+                let line = format!("hosts = [\"{}\"]", host.value);
+                self.refuse("hosts", Some(host.at), &format!("{} is not granted", host.value), &line);
+            }
+        }
+        self.own.hosts.iter().map(|host| host.value.clone()).collect()
+    }
+
+    fn path(&self) -> Option<String> {
+        let path = self.own.path.as_ref()?;
+        let granted = self.grant.map_or(&[][..], |(_, grant)| &grant.paths);
+        let own = Mount::of_app(self.app).is_ok_and(|own| own == path.value);
+        if !own && !granted.iter().any(|granted| granted.covers(&path.value)) {
+            let line = format!("paths = [\"{}\"]", path.value);
+            self.refuse("path", Some(path.at), &format!("{} is not granted", path.value), &line);
+        }
+        Some(path.value.as_str().to_owned())
+    }
+
+    fn outbound(&self, limits: &Numbers<u64>) -> Outbound {
+        let defaults = self.policy.defaults.allow.as_deref().unwrap_or_default();
+        let granted = match self.grant.and_then(|(_, grant)| grant.outbound.as_ref()) {
+            Some(granted) => granted.clone(),
+            None => defaults.iter().map(|origin| Destination::Origin(origin.value.clone())).collect(),
+        };
+        let is_granted = |origin| granted.iter().any(|granted| granted.covers(origin));
+        let allow = match &self.own.allow {
+            Some(own) => own,
+            None => &defaults.iter().filter(|origin| is_granted(&origin.value)).cloned().collect(),
+        };
+        for origin in allow.iter().filter(|origin| !is_granted(&origin.value)) {
+            let what = format!("{} is not granted", origin.value);
+            self.refuse(
+                "outbound.allow",
+                Some(origin.at),
+                &what,
+                &format!("outbound = [\"{}\"]", origin.value),
+            );
+        }
+        Outbound {
+            allow: allow.iter().map(|origin| origin.value.clone()).collect(),
+            max_concurrent: limits.count(Number::OutboundMaxConcurrent),
+            connect_timeout: limits.time(Number::OutboundConnectTimeout),
+            timeout: limits.time(Number::OutboundTimeout),
+            granted_networks: granted.iter().filter_map(Destination::network).collect(),
+        }
+    }
+
+    /// More than is granted: says what the operator would have to write, and where.
+    fn refuse(&self, key: &str, at: Option<Position>, what: &str, line: &str) {
+        let grant = self.grant.map_or(self.app, |(name, _)| name);
+        let advice = format!("the operator can allow it with {line} under [grants.\"{}\"]", quoted(grant));
+        self.doc.problem(key, at, format!("{what}; {advice} in {HOST_FILE}"));
+    }
+}

@@ -1,0 +1,134 @@
+//! An app's own file.
+
+use super::*;
+
+#[test]
+fn every_problem_is_named_with_file_line_key_and_what_is_right() {
+    let table = [
+        ("memory_limt = 1", "shop.toml:1: memory_limt: unknown key, did you mean memory_limit?"),
+        ("[outbound]\nalow = []", "shop.toml:2: outbound.alow: unknown key, did you mean allow?"),
+        ("mode = \"poold\"", "shop.toml:1: mode: unknown mode poold, did you mean pooled?"),
+        (
+            "mode = \"resident\"",
+            "shop.toml:1: mode: mode resident is not available in this version, use pooled, cached or cold",
+        ),
+        ("mode = \"\"", "shop.toml:1: mode: unknown mode , use pooled, cached, cold"),
+        (
+            "mode = \"cold\"\nmin_instances = 1",
+            "shop.toml:2: min_instances: mode cold keeps no instances, so leave this key out or use pooled",
+        ),
+        (
+            "idle_time = \"1s\"\nmode = \"cached\"",
+            "shop.toml:1: idle_time: mode cached keeps no instances, so leave this key out or use pooled",
+        ),
+        (
+            "mode = \"cached\"\nreset = \"replace\"",
+            "shop.toml:2: reset: mode cached keeps no instances, so leave this key out or use pooled",
+        ),
+        ("reset = \"clean\"", "shop.toml:1: reset: unknown reset clean, use auto, replace"),
+        ("min_instances = 1\nmax_instances = 0", "shop.toml:2: max_instances: too small, the least is 1"),
+        ("memory_limit = \"1KiB\"", "shop.toml:1: memory_limit: too small, the least is 64KiB"),
+        ("memory_limit = \"5GiB\"", "shop.toml:1: memory_limit: too large, the most is 4GiB"),
+        ("hosts = \"a\"", "shop.toml:1: hosts: expected a list, found a string"),
+        (
+            "hosts = [1]",
+            "shop.toml:1: hosts: expected a string such as \"shop.example.com\", found an integer",
+        ),
+        ("hosts = [\"*\"]", "shop.toml:1: hosts: leave hosts out to answer on any host"),
+        (
+            "hosts = [\"a:80\"]",
+            "shop.toml:1: hosts: a:80: a host is named without a port here, for example \"shop.example.com\"",
+        ),
+        (
+            "path = \"shop\"",
+            "shop.toml:1: path: shop: the path does not begin with /, write for example \"/shop\"",
+        ),
+        (
+            "path = \"/..\"",
+            "shop.toml:1: path: /..: the path leads above the root, write for example \"/shop\"",
+        ),
+        ("env = []", "shop.toml:1: env: expected a table, found a list"),
+        (
+            "[env]\n\"A=B\" = \"\"",
+            "shop.toml:2: env.A=B: a variable's name has no =, and neither it nor its value has a NUL",
+        ),
+        (
+            "[outbound]\nallow = [\n  \"api.example.com\",\n]",
+            "shop.toml:3: outbound.allow: api.example.com: not an origin, write \
+             for example \"https://api.example.com\" or \"http://*.internal:8080\"",
+        ),
+    ];
+    for (text, message) in table {
+        assert_eq!(app_problems("", text), [message], "{text}");
+    }
+}
+
+#[test]
+fn an_apps_keys_go_before_the_defaults() {
+    let host = "[defaults]\nmode = \"cached\"\nqueue_size = 100\nmemory_limit = \"64MiB\"\nenv = { A = \"1\", B = \"2\" }\n";
+    let config = app(host, "shop", "queue_size = 5\nenv = { B = \"3\", C = \"4\" }\n");
+    assert_eq!((config.mode, config.queue_size, config.memory_limit), (Mode::Cached, 5, 64 << 20));
+    let env: Vec<_> = config.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("A", "1"), ("B", "3"), ("C", "4")]);
+}
+
+#[test]
+fn a_mode_without_instances_has_none_whatever_the_defaults_say() {
+    let host = "[defaults]\nmin_instances = 3\n";
+    assert_eq!(app(host, "shop", "").min_instances, 3);
+    assert_eq!(app(host, "shop", "mode = \"cached\"").min_instances, 0);
+    assert_eq!(app(host, "shop", "mode = \"cold\"").min_instances, 0);
+}
+
+#[test]
+fn fewer_instances_than_the_default_least_are_just_fewer() {
+    let config = app("[defaults]\nmin_instances = 3\n", "shop", "max_instances = 2");
+    assert_eq!((config.min_instances, config.max_instances), (2, 2));
+    assert_eq!(
+        app_problems("[defaults]\nmin_instances = 3\n", "max_instances = 2\nmin_instances = 3"),
+        ["shop.toml:2: min_instances: 3 is more than max_instances, 2"]
+    );
+}
+
+#[test]
+fn a_small_pool_bounds_what_nobody_chose() {
+    let config = app("[pool]\nmax_instances = 8\nqueue_size = 16\n", "shop", "");
+    assert_eq!((config.max_instances, config.queue_size), (8, 16));
+}
+
+#[test]
+fn variables_together_have_an_end() {
+    let text = format!("[env]\nA = \"{}\"\n", "x".repeat(64 << 10));
+    assert_eq!(
+        app_problems("", &text),
+        ["shop.toml:2: env: all variables together may have 65536 bytes, these have 65539"]
+    );
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_parsed() {
+    let text = "#".repeat(LARGEST_APP_FILE + 1);
+    assert_eq!(app_problems("", &text), ["shop.toml: larger than the 262144 bytes that are read"]);
+}
+
+#[test]
+fn a_hostile_file_is_refused_and_harms_nobody() {
+    let times = |text: &str| text.repeat((LARGEST_APP_FILE - 100) / text.len());
+    let hostile = [
+        format!("a = {}", times("[")),
+        format!("a = {}", times("{a=")),
+        format!("{}a = 1", times("a.")),
+        format!("[{}a]", times("a.")),
+        times("[a]\n"),
+        times("[[a]]\n"),
+        times("\""),
+        (0..25_000).map(|n| format!("k{n}=1\n")).collect(),
+        format!("hosts = [{}]", times("1,")),
+        format!("hosts = [{}]", times("\"a.b\",")),
+    ];
+    for text in hostile {
+        let problems = app_problems("", &text);
+        assert!((1..=101).contains(&problems.len()), "{:.20}", text);
+        assert!(problems.iter().all(|problem| problem.len() < 1_000), "{:.20}", text);
+    }
+}

@@ -1,0 +1,164 @@
+//! The kinds of values: each reads one TOML value or says what would have been right.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::numbers::{Bounds, Unit};
+use super::problem::quoted;
+use super::reader::{kind_of, nearest};
+use super::units::{NO_UNIT, parse_duration, parse_size};
+use super::{Mode, Reset};
+
+/// A string; `example` is a right one.
+pub(super) fn string<'v>(value: &'v DeValue<'_>, example: &str) -> Result<&'v str, String> {
+    value.as_str().ok_or_else(|| format!("expected a string such as \"{example}\", found {}", kind_of(value)))
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("expected true or false, found {}", kind_of(value)))
+}
+
+/// A number in the unit of its bounds, within them.
+pub(super) fn number(bounds: Bounds) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
+    move |value| {
+        let number = match (bounds.unit, value) {
+            (Unit::Count | Unit::Size, DeValue::Integer(integer)) => {
+                let parsed = i128::from_str_radix(integer.as_str(), integer.radix());
+                let number =
+                    parsed.map_err(|_| format!("too large, the most is {}", bounds.show(bounds.most)))?;
+                let too_small = || format!("too small, the least is {}", bounds.show(bounds.least));
+                u64::try_from(number.min(i128::from(u64::MAX))).map_err(|_| too_small())?
+            }
+            (Unit::Count, other) => {
+                return Err(format!("expected a whole number, found {}", kind_of(other)));
+            }
+            (Unit::Size, DeValue::String(text)) => parse_size(text)?,
+            (Unit::Size, other) => {
+                return Err(format!("expected a size such as \"64MiB\", found {}", kind_of(other)));
+            }
+            (Unit::Time, DeValue::String(text)) => {
+                u64::try_from(parse_duration(text)?.as_millis()).unwrap_or(u64::MAX)
+            }
+            (Unit::Time, DeValue::Integer(_)) => return Err(NO_UNIT.to_owned()),
+            (Unit::Time, other) => {
+                return Err(format!("expected a duration such as \"30s\", found {}", kind_of(other)));
+            }
+        };
+        bounds.check(number)
+    }
+}
+
+/// A number, or `"auto"` for 0.
+pub(super) fn number_or_auto(bounds: Bounds) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
+    move |value| match value.as_str() {
+        Some("auto") => Ok(0),
+        Some(_) => Err("expected a whole number or \"auto\"".to_owned()),
+        None => number(bounds)(value),
+    }
+}
+
+pub(super) fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
+    parse_address(string(value, "127.0.0.1:8080")?)
+}
+
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an address with a port, write for example \"127.0.0.1:8080\"".to_owned())
+}
+
+/// A path, relative or absolute.
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    parse_path(string(value, "apps")?)
+}
+
+pub(super) fn parse_path(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("an empty path, write for example \"apps\"".to_owned()),
+        _ if text.contains('\0') => Err("a path has no NUL".to_owned()),
+        _ if text == "~" || text.starts_with("~/") => {
+            Err("~ is not expanded, write the whole path".to_owned())
+        }
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+/// Threads of a pool; 0 stands for `"auto"`.
+pub(super) const THREADS: Bounds = Bounds { unit: Unit::Count, least: 1, most: 1024 };
+
+pub(super) fn parse_threads(text: &str) -> Result<usize, String> {
+    if text == "auto" {
+        return Ok(0);
+    }
+    let number = text.parse::<u64>().map_err(|_| "expected a whole number or auto")?;
+    THREADS.check(number).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, String> {
+    parse_mode(string(value, "pooled")?)
+}
+
+/// The name of a mode that this version can run apps in.
+pub(super) fn parse_mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "cold" => Ok(Mode::Cold),
+        "cached" => Ok(Mode::Cached),
+        "pooled" => Ok(Mode::Pooled),
+        "kept" | "resident" => {
+            Err(format!("mode {text} is not available in this version, use pooled, cached or cold"))
+        }
+        _ => Err(unknown("mode", text, &["pooled", "cached", "cold"])),
+    }
+}
+
+pub(super) fn reset(value: &DeValue<'_>) -> Result<Reset, String> {
+    match string(value, "auto")? {
+        "auto" | "replace" => Ok(Reset::Replace),
+        "rewind" => Err("reset rewind is not available in this version, use auto or replace".to_owned()),
+        other => Err(unknown("reset", other, &["auto", "replace"])),
+    }
+}
+
+/// Whether logs are JSON.
+pub(super) fn log_format(value: &DeValue<'_>) -> Result<bool, String> {
+    parse_log_format(string(value, "human")?)
+}
+
+pub(super) fn parse_log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "human" => Ok(false),
+        "json" => Ok(true),
+        other => Err(unknown("format", other, &["human", "json"])),
+    }
+}
+
+pub(super) fn log_level(value: &DeValue<'_>) -> Result<String, String> {
+    parse_log_level(string(value, "info")?)
+}
+
+/// A level, or levels of targets: a misspelt level would otherwise pass for the name of a target.
+pub(super) fn parse_log_level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["info", "debug", "trace", "warn", "error", "off"];
+    let is_target = |target: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte);
+        !target.is_empty() && target.bytes().all(plain)
+    };
+    for directive in text.split(',') {
+        let (target, level) = directive.split_once('=').unwrap_or(("hostler", directive));
+        if !is_target(target) {
+            return Err("not a filter, write for example \"info\" or \"info,hostler=debug\"".to_owned());
+        }
+        if !LEVELS.contains(&level) {
+            return Err(unknown("level", level, &LEVELS));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+fn unknown(what: &str, found: &str, known: &[&'static str]) -> String {
+    let found_shown = quoted(found);
+    match nearest(found, known.iter().copied()) {
+        Some(near) => format!("unknown {what} {found_shown}, did you mean {near}?"),
+        None => format!("unknown {what} {found_shown}, use {}", known.join(", ")),
+    }
+}
