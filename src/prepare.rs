@@ -73,10 +73,21 @@ pub fn features(kind: Kind) -> WasmFeatures {
 /// [`Refusal::Incomplete`] when the bytes look like the beginning of a file that is still being written,
 /// [`Refusal::Refused`] when they are something that cannot be served, named for what it is.
 pub fn check(bytes: &[u8]) -> Result<Checked, Refusal> {
+    let checked = check_known(bytes)?;
+    validate(bytes, checked.kind)?;
+    Ok(checked)
+}
+
+/// The same without the validator, which takes most of the time: for bytes that passed [`check`] before, such as those
+/// whose artifact is in the code cache. Bytes that pass this alone must not be compiled.
+///
+/// # Errors
+///
+/// As [`check`], except for what only the validator finds.
+pub fn check_known(bytes: &[u8]) -> Result<Checked, Refusal> {
     envelope::look(bytes)?;
     let survey = survey::take(bytes)?;
     let kind = kind::decide(&survey)?;
-    validate(bytes, kind)?;
     let facts = survey.into_facts(bytes.len() as u64);
     Ok(Checked { kind, digest: Digest::of(bytes), facts })
 }

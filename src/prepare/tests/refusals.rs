@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::{Refusal, check};
+use super::super::{Kind, Refusal, check, check_known};
 use super::{component, incomplete, passes, refused, wat};
 
 #[test]
@@ -123,6 +123,14 @@ fn what_the_validator_finds_is_reported_with_its_words() {
     assert!(refused(&unbalanced).starts_with("not valid: type mismatch"), "{}", refused(&unbalanced));
     let shared = wat(r#"(module (memory 1 2 shared) (func (export "_start")))"#);
     assert!(refused(&shared).starts_with("not valid: threads must be enabled"), "{}", refused(&shared));
+}
+
+#[test]
+fn only_the_full_check_runs_the_validator() {
+    let unbalanced = wat(r#"(module (func (export "_start") i32.const 1))"#);
+    assert!(check(&unbalanced).is_err());
+    assert_eq!(check_known(&unbalanced).map(|checked| checked.kind), Ok(Kind::CommandModule));
+    assert!(check_known(b"hi").is_err());
 }
 
 #[test]
