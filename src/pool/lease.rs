@@ -1,0 +1,249 @@
+//! A request's way to an instance and back: idle, or made, or waited for; then reset, kept or dropped.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{self, Instant};
+
+use super::maintenance::make_for_all;
+use super::shared::{Books, Grant, Handed, Held, Make, Place, Shared, Waiter, now};
+use super::slots::{Ask, Ended, Key, Made, Phase};
+use super::{End, LeaseError, Manager, OnEnd};
+
+/// An instance taken from its pool for one request. End it with [`Lease::end`]; dropping it discards the instance.
+pub struct Lease<M: Manager>(Option<Held<M>>);
+
+impl<M: Manager> Lease<M> {
+    /// Gives the instance back. Never waits and is cheap: what takes time is done by a task of its own.
+    pub fn end(mut self, end: End) {
+        if let Some(mut held) = self.0.take() {
+            held.uses += 1;
+            held.end(end);
+        }
+    }
+
+    /// How many leases of this instance have ended before.
+    pub fn uses(&self) -> u64 {
+        self.0.as_ref().map_or(0, |held| held.uses)
+    }
+}
+
+impl<M: Manager> Deref for Lease<M> {
+    type Target = M::Instance;
+
+    fn deref(&self) -> &M::Instance {
+        match &self.0 {
+            Some(held) => &held.instance,
+            None => unreachable!("a lease holds its instance until it ends"),
+        }
+    }
+}
+
+impl<M: Manager> DerefMut for Lease<M> {
+    fn deref_mut(&mut self) -> &mut M::Instance {
+        match &mut self.0 {
+            Some(held) => &mut held.instance,
+            None => unreachable!("a lease holds its instance until it ends"),
+        }
+    }
+}
+
+impl<M: Manager> Drop for Lease<M> {
+    fn drop(&mut self) {
+        if let Some(held) = self.0.take() {
+            held.end(End::Spoiled);
+        }
+    }
+}
+
+impl<M: Manager> Held<M> {
+    fn end(mut self, end: End) {
+        let pool = &self.place.pool;
+        match pool.with(|books| books.slots.end(end, pool.budget.is_wanted())) {
+            Ended::Keep => self.put(),
+            Ended::Reset => {
+                self.place.phase = Phase::Resetting;
+                self.reset();
+            }
+            Ended::Discard => {
+                self.place.phase = Phase::Leaving;
+                self.discard();
+            }
+        }
+    }
+}
+
+/// What a request for an instance comes to at first.
+enum Asked<M: Manager> {
+    Granted(Grant<M>),
+    Queued(Waiting<M>),
+    Refused(LeaseError<M::Error>),
+    /// There is no permit and no place to wait for one.
+    NoPermit(LeaseError<M::Error>),
+}
+
+impl<M: Manager> Shared<M> {
+    /// The fast path: one short lock, no allocation, no await.
+    pub(super) fn lease_idle(self: &Arc<Self>) -> Option<Lease<M>> {
+        let ready = self.with(|books| books.slots.take())?;
+        Some(Lease(Some(self.held(Phase::Leased, ready))))
+    }
+
+    pub(super) async fn lease_in_time(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> Result<Lease<M>, LeaseError<M::Error>> {
+        let in_queue = Instant::now() + self.policy.queue_timeout;
+        let deadline = deadline.map_or(in_queue, |deadline| deadline.min(in_queue));
+        match time::timeout_at(deadline, self.lease_patiently()).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.with(|books| books.slots.note_timed_out());
+                Err(LeaseError::TimedOut)
+            }
+        }
+    }
+
+    async fn lease_patiently(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
+        let asked = match self.ask() {
+            Asked::NoPermit(_) => {
+                self.budget.reclaim(self.weight);
+                self.ask()
+            }
+            asked => asked,
+        };
+        let grant = match asked {
+            Asked::Granted(grant) => grant,
+            // Cancellation safety: `Waiting` leaves the queue, and a grant that has come is passed on.
+            Asked::Queued(waiting) => waiting.answer().await?,
+            Asked::Refused(error) | Asked::NoPermit(error) => {
+                self.with(|books| books.slots.note_refused());
+                return Err(error);
+            }
+        };
+        match grant {
+            Grant::Ready(handed) => Ok(Lease(handed.accept())),
+            // Cancellation safety: `Making` finishes for others what was begun.
+            Grant::Make(place) => Making::begin(place).lease().await,
+        }
+    }
+
+    fn ask(self: &Arc<Self>) -> Asked<M> {
+        let now = now();
+        let asked = self.with(|books| match books.slots.ask(now) {
+            Ask::Idle(ready) => Ok(Grant::Ready(Handed::new(self.held(Phase::Leased, ready)))),
+            Ask::Wait => Err(self.queue(books).map_or_else(Asked::Refused, Asked::Queued)),
+            Ask::Room => match self.permit_or_join(books) {
+                Some(permit) => {
+                    books.slots.begin();
+                    Ok(Grant::Make(self.place(Phase::Preparing, permit)))
+                }
+                None => Err(self.queue(books).map_or_else(Asked::NoPermit, Asked::Queued)),
+            },
+            Ask::Closed => Err(Asked::Refused(LeaseError::Closed)),
+            Ask::Failing { error, retry_after } => {
+                Err(Asked::Refused(LeaseError::Failing { error, retry_after }))
+            }
+        });
+        asked.map_or_else(|asked| asked, Asked::Granted)
+    }
+
+    fn queue(self: &Arc<Self>, books: &mut Books<M>) -> Result<Waiting<M>, LeaseError<M::Error>> {
+        let place = self.budget.queue_place().ok_or(LeaseError::Saturated)?;
+        let (sender, receiver) = oneshot::channel();
+        match books.slots.enqueue(Waiter { answer: sender, _place: place }) {
+            Ok(key) => Ok(Waiting { pool: Arc::clone(self), key: Some(key), answer: receiver }),
+            Err(_) => Err(LeaseError::Full),
+        }
+    }
+}
+
+/// A queued request, as the request holds it. Dropping it leaves the queue.
+struct Waiting<M: Manager> {
+    pool: Arc<Shared<M>>,
+    /// `None` once it has been answered.
+    key: Option<Key>,
+    answer: oneshot::Receiver<Result<Grant<M>, LeaseError<M::Error>>>,
+}
+
+impl<M: Manager> Waiting<M> {
+    async fn answer(mut self) -> Result<Grant<M>, LeaseError<M::Error>> {
+        let answer = (&mut self.answer).await;
+        self.key = None;
+        answer.unwrap_or(Err(LeaseError::Closed))
+    }
+}
+
+impl<M: Manager> Drop for Waiting<M> {
+    fn drop(&mut self) {
+        // First out of the queue, then the receiver goes: who finds a waiter in the queue can nearly always reach it.
+        if let Some(key) = self.key.take() {
+            drop(self.pool.with(|books| books.slots.leave(key)));
+        }
+    }
+}
+
+/// An instance that is being made in a request's own task. If the request goes away it is finished for others:
+/// otherwise an app that starts more slowly than its clients give up would never be ready.
+struct Making<M: Manager> {
+    make: Option<(Make<M>, Place<M>)>,
+}
+
+impl<M: Manager> Making<M> {
+    fn begin(place: Place<M>) -> Self {
+        Self { make: Some((place.make(), place)) }
+    }
+
+    async fn lease(mut self) -> Result<Lease<M>, LeaseError<M::Error>> {
+        let made = match &mut self.make {
+            Some((make, _)) => make.await,
+            None => unreachable!("it is taken below or when this is dropped"),
+        };
+        let Some((_, place)) = self.make.take() else { return Err(LeaseError::Closed) };
+        match made {
+            Ok(instance) => place.lease(instance),
+            Err(error) => Err(LeaseError::Failing { retry_after: place.failed(error.clone()), error }),
+        }
+    }
+}
+
+impl<M: Manager> Drop for Making<M> {
+    fn drop(&mut self) {
+        let Some((make, place)) = self.make.take() else { return };
+        let is_useful = place.pool.policy.max_idle > 0 || place.pool.policy.on_end != OnEnd::Drop;
+        // A future that panicked must not be polled again.
+        if is_useful
+            && !std::thread::panicking()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(make_for_all(place, make));
+            return;
+        }
+        drop(make);
+    }
+}
+
+impl<M: Manager> Place<M> {
+    /// A caller's own instance is ready.
+    fn lease(mut self, instance: M::Instance) -> Result<Lease<M>, LeaseError<M::Error>> {
+        let (made, waiting) = self.pool.with(|books| (books.slots.made(), books.slots.waiting() > 0));
+        let pool = Arc::clone(&self.pool);
+        self.phase = match made {
+            Made::Leased => Phase::Leased,
+            Made::Closed => Phase::Leaving,
+        };
+        let held = Held { instance, uses: 0, place: self };
+        if made == Made::Closed {
+            held.discard();
+            return Err(LeaseError::Closed);
+        }
+        let lease = Lease(Some(held));
+        if waiting {
+            // A success ends the pause after a failure: others may make theirs now.
+            pool.settle();
+        }
+        Ok(lease)
+    }
+}

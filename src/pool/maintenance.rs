@@ -1,0 +1,153 @@
+//! What goes on beside the requests: making, resetting and dropping instances, opening and closing the pool.
+//!
+//! Every task here owns the place of the instance that it works on, so it may end at any point.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+
+use super::shared::{Held, Make, Place, Shared, now};
+use super::slots::Phase;
+use super::{LeaseError, Manager, PrewarmError};
+
+impl<M: Manager> Shared<M> {
+    pub(super) async fn prewarm(self: &Arc<Self>) -> Result<(), PrewarmError<M::Error>> {
+        while self.with(|books| books.slots.lacks_idle()) {
+            let place = self.place_to_prewarm()?;
+            let make = place.make();
+            // Cancellation safety: the place is given up.
+            make_for_all(place, make).await.map_err(PrewarmError::Make)?;
+        }
+        match self.with(|books| books.slots.is_closed()) {
+            true => Err(PrewarmError::Closed),
+            false => Ok(()),
+        }
+    }
+
+    fn place_to_prewarm(self: &Arc<Self>) -> Result<Place<M>, PrewarmError<M::Error>> {
+        // An order to try is obeyed, also in the pause after a failure.
+        let begin = || self.begin_if(|books| books.slots.lacks_idle());
+        let place = begin().or_else(|| {
+            self.budget.reclaim(self.weight);
+            begin()
+        });
+        place.ok_or(PrewarmError::NoRoom)
+    }
+
+    /// Makes one instance in the background, if too few are idle.
+    pub(super) fn refill(self: &Arc<Self>, now: Instant) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if let Some(place) = self.begin_if(|books| books.slots.is_short(now)) {
+            let make = place.make();
+            runtime.spawn(make_for_all(place, make));
+        }
+    }
+
+    pub(super) fn top_up(self: &Arc<Self>, now: Instant) -> usize {
+        let Ok(runtime) = Handle::try_current() else { return 0 };
+        // Bounded by itself: a runtime that goes down drops each task at once, and nothing is ever topped up.
+        let places =
+            (0..self.policy.min_idle).map_while(|_| self.begin_if(|books| books.slots.is_below_floor(now)));
+        places
+            .map(|place| {
+                let make = place.make();
+                runtime.spawn(make_for_all(place, make));
+            })
+            .count()
+    }
+
+    pub(super) fn retire_idle(self: &Arc<Self>, now: Instant) -> usize {
+        let retired: Vec<_> = std::iter::from_fn(|| self.with(|books| books.slots.retire(now)))
+            .map(|ready| self.held(Phase::Leaving, ready))
+            .collect();
+        let count = retired.len();
+        discard_all(retired);
+        count
+    }
+
+    pub(super) fn close(self: &Arc<Self>) {
+        let (idle, waiters) = self.with(|books| books.slots.close());
+        for waiter in waiters {
+            drop(waiter.answer.send(Err(LeaseError::Closed)));
+        }
+        discard_all(idle.into_iter().map(|ready| self.held(Phase::Leaving, ready)).collect());
+        self.note_drained();
+    }
+
+    pub(super) async fn drained(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            // Before the look at the books, so that nothing is missed in between.
+            emptied.as_mut().enable();
+            if self.with(|books| books.slots.is_drained()) {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+impl<M: Manager> Held<M> {
+    /// Resets the instance in a task of its own.
+    pub(super) fn reset(self) {
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(reset(self));
+        }
+    }
+
+    /// Drops the instance in a task of its own: that takes as long as a small request.
+    pub(super) fn discard(self) {
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { drop(self) });
+        }
+    }
+}
+
+fn discard_all<M: Manager>(leaving: Vec<Held<M>>) {
+    if leaving.is_empty() {
+        return;
+    }
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            for held in leaving {
+                drop(held);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}
+
+/// Makes an instance for the first waiter or to be idle.
+///
+/// The place is the first argument, so that it is dropped after the other if this is never polled.
+pub(super) async fn make_for_all<M: Manager>(place: Place<M>, make: Make<M>) -> Result<(), M::Error> {
+    match make.await {
+        Ok(instance) => {
+            Held { instance, uses: 0, place }.put();
+            Ok(())
+        }
+        Err(error) => {
+            place.failed(error.clone());
+            Err(error)
+        }
+    }
+}
+
+async fn reset<M: Manager>(used: Held<M>) {
+    let Held { instance, uses, mut place } = used;
+    let result = place.pool.manager.reset(instance).await;
+    match result {
+        Ok(instance) => Held { instance, uses, place }.put(),
+        Err(_) => {
+            let now = now();
+            if place.pool.with(|books| books.slots.replace(now)) {
+                place.phase = Phase::Preparing;
+                let make = place.make();
+                // A failure is in the books, and the next request is told of it.
+                drop(make_for_all(place, make).await);
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The books under their lock, and the guards that keep them right.
+//!
+//! Whatever is taken out of the books is at once in a [`Place`], whose drop repairs them: a request that is cancelled,
+//! a task that panics, a runtime that goes down need no code of their own.
+//!
+//! Rules of this file: no instance, permit or manager is touched under the lock, and nothing awaits.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::budget::{Budget, Id, Member, Permit, QueuePlace};
+use super::slots::{Next, Phase, Put, Slots};
+use super::{LeaseError, Manager, Policy, Stats};
+
+pub(super) struct Shared<M: Manager> {
+    pub(super) manager: M,
+    pub(super) policy: Policy,
+    pub(super) budget: Budget,
+    pub(super) weight: u32,
+    id: Id,
+    books: Mutex<Books<M>>,
+    /// Told when the pool is drained.
+    pub(super) emptied: Notify,
+}
+
+/// An instance that is being made.
+pub(super) type Make<M> =
+    Pin<Box<dyn Future<Output = Result<<M as Manager>::Instance, <M as Manager>::Error>> + Send>>;
+
+/// What the lock guards.
+pub(super) struct Books<M: Manager> {
+    pub(super) slots: Slots<Ready<M::Instance>, Waiter<M>, M::Error>,
+    line: Line,
+}
+
+/// How the pool stands with the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Out,
+    /// In line since a moment ago: the budget has to be told when the lock is released.
+    Joined,
+    Waiting,
+}
+
+/// A ready instance. It is dropped before its permit: the permit stands for a place in the allocator.
+pub(super) struct Ready<I> {
+    pub(super) instance: I,
+    /// How many leases it has ended.
+    pub(super) uses: u64,
+    permit: Permit,
+}
+
+/// An instance out of the books, with its place in them. It is dropped before its place.
+pub(super) struct Held<M: Manager> {
+    pub(super) instance: M::Instance,
+    pub(super) uses: u64,
+    pub(super) place: Place<M>,
+}
+
+/// A slot that is neither idle nor gone. Dropping it makes it gone.
+pub(super) struct Place<M: Manager> {
+    pub(super) pool: Arc<Shared<M>>,
+    /// Where the books count it.
+    pub(super) phase: Phase,
+    /// `None` once the place has been put back into the books.
+    permit: Option<Permit>,
+}
+
+/// A queued request, as the books hold it.
+pub(super) struct Waiter<M: Manager> {
+    pub(super) answer: oneshot::Sender<Result<Grant<M>, LeaseError<M::Error>>>,
+    pub(super) _place: QueuePlace,
+}
+
+/// What a request is given. One that is dropped unused goes on to the next waiter, or back.
+pub(super) enum Grant<M: Manager> {
+    Ready(Handed<M>),
+    /// The request makes its instance itself.
+    Make(Place<M>),
+}
+
+/// An instance on its way to a request.
+pub(super) struct Handed<M: Manager>(Option<Held<M>>);
+
+impl<M: Manager> Shared<M> {
+    pub(super) fn new(manager: M, policy: Policy, weight: u32, budget: &Budget) -> Arc<Self> {
+        let shared = Arc::new(Self {
+            manager,
+            budget: budget.clone(),
+            weight,
+            id: budget.new_id(),
+            books: Mutex::new(Books { slots: Slots::new(policy.clone()), line: Line::Out }),
+            policy,
+            emptied: Notify::new(),
+        });
+        let member: Weak<Self> = Arc::downgrade(&shared);
+        budget.register(member);
+        shared
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.books.lock().slots.stats()
+    }
+
+    /// The only way to the books. Afterwards, with the lock released, the budget learns what concerns it.
+    pub(super) fn with<R>(&self, change: impl FnOnce(&mut Books<M>) -> R) -> R {
+        let mut books = self.books.lock();
+        let result = change(&mut books);
+        if books.line == Line::Out {
+            return result;
+        }
+        let has_joined = books.line == Line::Joined;
+        let must_quit = books.slots.waiting() == 0;
+        books.line = if must_quit { Line::Out } else { Line::Waiting };
+        if must_quit {
+            // Under the lock, so that a place taken a moment later is not given up by mistake.
+            self.budget.quit_line(self.id);
+        }
+        drop(books);
+        if has_joined || must_quit {
+            self.budget.serve();
+        }
+        result
+    }
+
+    /// A permit for a waiting request, or a place in the budget's line.
+    pub(super) fn permit_or_join(self: &Arc<Self>, books: &mut Books<M>) -> Option<Permit> {
+        if books.line != Line::Out {
+            return None;
+        }
+        let me: Weak<Self> = Arc::downgrade(self);
+        let permit = self.budget.take_or_join(self.id, self.weight, me);
+        if permit.is_none() {
+            books.line = Line::Joined;
+        }
+        permit
+    }
+
+    /// A place for an instance that nobody waits for, if `is_needed` and there is a permit.
+    pub(super) fn begin_if(self: &Arc<Self>, is_needed: impl FnOnce(&Books<M>) -> bool) -> Option<Place<M>> {
+        let permit = self.with(|books| {
+            if !is_needed(books) {
+                return None;
+            }
+            let permit = self.budget.take(self.weight)?;
+            books.slots.begin();
+            Some(permit)
+        })?;
+        Some(self.place(Phase::Preparing, permit))
+    }
+
+    pub(super) fn place(self: &Arc<Self>, phase: Phase, permit: Permit) -> Place<M> {
+        Place { pool: Arc::clone(self), phase, permit: Some(permit) }
+    }
+
+    pub(super) fn held(self: &Arc<Self>, phase: Phase, ready: Ready<M::Instance>) -> Held<M> {
+        let Ready { instance, uses, permit } = ready;
+        Held { instance, uses, place: self.place(phase, permit) }
+    }
+
+    /// Does for the waiters what can be done: room for an instance, or a refusal when none will come.
+    pub(super) fn settle(self: &Arc<Self>) {
+        let now = now();
+        loop {
+            let step = self.with(|books| match books.slots.next(now) {
+                Next::Rest => Settle::Rest,
+                Next::Refuse { waiter, error, retry_after } => {
+                    Settle::Refuse(waiter, LeaseError::Failing { error, retry_after })
+                }
+                Next::Room => match self.permit_or_join(books) {
+                    None => Settle::Rest,
+                    Some(permit) => Settle::Grant(books.slots.grant(now), permit),
+                },
+            });
+            match step {
+                Settle::Rest => return,
+                Settle::Refuse(waiter, error) => drop(waiter.answer.send(Err(error))),
+                Settle::Grant(Some(waiter), permit) => self.send_room(waiter, permit),
+                Settle::Grant(None, permit) => return drop(permit),
+            }
+        }
+    }
+
+    /// Makes up for a slot that is gone: first the waiters, then the idle instances.
+    fn vacate(self: &Arc<Self>, phase: Phase, permit: Permit) {
+        // First, so that who sees the pool drained sees the units too.
+        drop(permit);
+        let now = now();
+        // An attempt that came to nothing is not repeated here: it would be for ever if the runtime is going down.
+        let may_refill = phase != Phase::Preparing;
+        let (waiting, is_short) = self.with(|books| {
+            books.slots.gone(phase);
+            (books.slots.waiting() > 0, may_refill && books.slots.is_short(now))
+        });
+        self.note_drained();
+        if waiting {
+            self.settle();
+        }
+        if is_short {
+            self.refill(now);
+        }
+    }
+
+    pub(super) fn note_drained(&self) {
+        if self.with(|books| books.slots.is_drained()) {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    fn send_room(self: &Arc<Self>, waiter: Waiter<M>, permit: Permit) {
+        // A waiter that has just left returns the place, and its drop settles with the next one.
+        drop(waiter.answer.send(Ok(Grant::Make(self.place(Phase::Preparing, permit)))));
+    }
+}
+
+impl<M: Manager> Member for Shared<M> {
+    fn spare(&self) -> u32 {
+        self.books.lock().slots.spare()
+    }
+
+    fn give_up(self: Arc<Self>) {
+        if let Some(ready) = self.with(|books| books.slots.give_up()) {
+            drop(self.held(Phase::Leaving, ready));
+        }
+    }
+
+    fn offer(self: Arc<Self>, permit: Permit) -> Option<Permit> {
+        let now = now();
+        let waiter = self.with(|books| {
+            books.line = Line::Out;
+            books.slots.grant(now)
+        });
+        let refused = match waiter {
+            Some(waiter) => {
+                self.send_room(waiter, permit);
+                None
+            }
+            None => Some(permit),
+        };
+        self.settle();
+        refused
+    }
+}
+
+impl<M: Manager> Held<M> {
+    /// Puts a ready instance into the books: idle, to the first waiter, or away.
+    pub(super) fn put(self) {
+        let Self { instance, uses, place } = self;
+        let Some((pool, phase, permit)) = place.dissolve() else { return };
+        let ready = Ready { instance, uses, permit };
+        let now = now();
+        let (put, waiting) = pool.with(|books| {
+            let put = books.slots.put(phase, ready, now, pool.budget.is_wanted());
+            (put, books.slots.waiting() > 0)
+        });
+        match put {
+            Put::Idle => {}
+            Put::Hand(waiter, ready) => {
+                let handed = Handed(Some(pool.held(Phase::Leased, ready)));
+                // A waiter that has just left returns it, and its drop puts it back.
+                drop(waiter.answer.send(Ok(Grant::Ready(handed))));
+            }
+            Put::Surplus(ready) => pool.held(Phase::Leaving, ready).discard(),
+        }
+        if waiting && phase == Phase::Preparing {
+            // A success ends the pause after a failure: others may make theirs now.
+            pool.settle();
+        }
+    }
+}
+
+impl<M: Manager> Place<M> {
+    /// The future that makes this place's instance.
+    pub(super) fn make(&self) -> Make<M> {
+        let pool = Arc::clone(&self.pool);
+        Box::pin(async move { pool.manager.make().await })
+    }
+
+    /// Making has failed: nobody tries for a while, which is returned. The place is given up.
+    pub(super) fn failed(self, error: M::Error) -> Duration {
+        let now = now();
+        self.pool.with(|books| books.slots.failed(error, now))
+    }
+
+    /// The place is put back into the books by the caller; its drop does nothing then.
+    fn dissolve(mut self) -> Option<(Arc<Shared<M>>, Phase, Permit)> {
+        let permit = self.permit.take()?;
+        Some((Arc::clone(&self.pool), self.phase, permit))
+    }
+}
+
+impl<M: Manager> Drop for Place<M> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.pool.vacate(self.phase, permit);
+        }
+    }
+}
+
+impl<M: Manager> Handed<M> {
+    pub(super) fn new(held: Held<M>) -> Self {
+        Self(Some(held))
+    }
+
+    pub(super) fn accept(mut self) -> Option<Held<M>> {
+        self.0.take()
+    }
+}
+
+impl<M: Manager> Drop for Handed<M> {
+    fn drop(&mut self) {
+        if let Some(held) = self.0.take() {
+            held.put();
+        }
+    }
+}
+
+enum Settle<M: Manager> {
+    Rest,
+    Refuse(Waiter<M>, LeaseError<M::Error>),
+    Grant(Option<Waiter<M>>, Permit),
+}
+
+/// The runtime's clock, so that tests can stop it.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
