@@ -1,0 +1,58 @@
+//! Histories made up at random: after any of them and some quiet time, what is live is what the folder says.
+
+use proptest::prelude::*;
+
+use super::model::{Content, Event, Mount, NAMES, World};
+
+fn content() -> impl Strategy<Value = Content> {
+    // Few different ones, so that bytes come back that were there before.
+    (0u8..3, 0u8..4).prop_map(|(kind, n)| match kind {
+        0 => Content::Bad(n % 2),
+        1 => Content::Partial(n % 2),
+        _ => Content::Good(n),
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let app = || 0..NAMES.len();
+    prop_oneof![
+        4 => (app(), content()).prop_map(|(app, content)| Event::Write(app, content)),
+        1 => app().prop_map(Event::Touch),
+        2 => app().prop_map(Event::Delete),
+        1 => (app(), app()).prop_map(|(from, to)| Event::Rename(from, to)),
+        1 => (app(), 0u8..3).prop_map(|(app, config)| Event::WriteConfig(app, config)),
+        1 => app().prop_map(Event::DeleteConfig),
+        1 => app().prop_map(Event::Hold),
+        1 => app().prop_map(Event::Release),
+        2 => prop_oneof![3 => Just(Mount::Here), 1 => Just(Mount::Lost), 1 => Just(Mount::Empty)]
+            .prop_map(Event::Mount),
+        12 => (1u16..500).prop_map(Event::Look),
+        6 => app().prop_map(Event::FinishRead),
+        6 => app().prop_map(Event::FinishDeploy),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn after_any_history_and_some_quiet_what_is_live_is_what_the_folder_says(
+        history in proptest::collection::vec(event(), 0..120),
+        stuck in proptest::option::weighted(0.3, 0..NAMES.len()),
+    ) {
+        let mut world = World::new();
+        for event in history {
+            world.apply(event);
+        }
+        let before = world.served.clone();
+        world.come_to_rest(stuck);
+        for app in (0..NAMES.len()).filter(|app| Some(*app) != stuck) {
+            let served = world.served.get(&app).copied();
+            match world.wanted(app) {
+                Some(wanted) => prop_assert_eq!(served, wanted, "app {}", NAMES[app]),
+                // Bad files never take a good release down.
+                None => prop_assert!(served.is_some() || !before.contains_key(&app), "app {}", NAMES[app]),
+            }
+        }
+    }
+}

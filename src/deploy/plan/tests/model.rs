@@ -1,0 +1,286 @@
+//! A world of files that the planner is driven through, and the promises that hold at every step of the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// What is in a `.wasm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    Good(u8),
+    Bad(u8),
+    /// The beginning of a good one.
+    Partial(u8),
+}
+
+/// A config with which no app can be deployed.
+const BAD_CONFIG: u8 = 0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mount {
+    Here,
+    /// Can't be listed.
+    Lost,
+    /// Another folder in its place, with nothing in it.
+    Empty,
+}
+
+/// Something that is done to the folder, or comes to an end.
+#[derive(Debug, Clone, Copy)]
+pub enum Event {
+    Write(usize, Content),
+    Touch(usize),
+    Delete(usize),
+    Rename(usize, usize),
+    WriteConfig(usize, u8),
+    DeleteConfig(usize),
+    Hold(usize),
+    Release(usize),
+    Mount(Mount),
+    /// Some milliseconds pass, then somebody looks.
+    Look(u16),
+    FinishRead(usize),
+    FinishDeploy(usize),
+}
+
+pub const NAMES: [&str; 3] = ["a", "b", "shop/c"];
+
+#[derive(Debug, Clone, Copy)]
+struct File<T> {
+    content: T,
+    version: u64,
+}
+
+pub struct World {
+    planner: Planner,
+    now: Instant,
+    files: BTreeMap<usize, File<Content>>,
+    configs: BTreeMap<usize, File<u8>>,
+    held: BTreeSet<usize>,
+    mount: Mount,
+    version: u64,
+    reading: BTreeMap<usize, Found>,
+    deploying: BTreeMap<usize, (Digests, Content, Option<u8>)>,
+    /// What requests would be answered by.
+    pub served: BTreeMap<usize, Digests>,
+    /// Bytes that failed, for apps that were there at every look since.
+    failed: BTreeMap<usize, Digests>,
+    /// The apps at the last look, each with the time since when it looks like that.
+    last_look: BTreeMap<usize, (Found, Instant)>,
+}
+
+impl World {
+    pub fn new() -> World {
+        World {
+            planner: Planner::new(SETTLE),
+            now: Instant::now(),
+            files: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            held: BTreeSet::new(),
+            mount: Mount::Here,
+            version: 0,
+            reading: BTreeMap::new(),
+            deploying: BTreeMap::new(),
+            served: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            last_look: BTreeMap::new(),
+        }
+    }
+
+    pub fn apply(&mut self, event: Event) {
+        self.version += 1;
+        let version = self.version;
+        match event {
+            Event::Write(app, content) => {
+                self.files.insert(app, File { content, version });
+            }
+            Event::Touch(app) => {
+                self.files.entry(app).and_modify(|file| file.version = version);
+            }
+            Event::Delete(app) => {
+                self.files.remove(&app);
+            }
+            Event::Rename(from, to) => {
+                if let Some(file) = self.files.remove(&from) {
+                    self.files.insert(to, file);
+                }
+            }
+            Event::WriteConfig(app, content) => {
+                self.configs.insert(app, File { content, version });
+            }
+            Event::DeleteConfig(app) => {
+                self.configs.remove(&app);
+            }
+            Event::Hold(app) => {
+                self.held.insert(app);
+            }
+            Event::Release(app) => {
+                self.held.remove(&app);
+            }
+            Event::Mount(mount) => self.mount = mount,
+            Event::Look(pause) => {
+                self.now += Duration::from_millis(pause.into());
+                self.look();
+            }
+            Event::FinishRead(app) => self.finish_read(app),
+            Event::FinishDeploy(app) => self.finish_deploy(app),
+        }
+    }
+
+    /// Everything is released, whatever is under way ends, and nothing changes any more until nothing is planned.
+    /// The app `stuck` stays where it is.
+    pub fn come_to_rest(&mut self, stuck: Option<usize>) {
+        self.mount = Mount::Here;
+        self.held.clear();
+        for _ in 0..50 {
+            for app in (0..NAMES.len()).filter(|app| Some(*app) != stuck) {
+                self.finish_read(app);
+                self.finish_deploy(app);
+            }
+            self.now += SETTLE;
+            if self.look() == Some(Plan::default()) && self.in_flight(stuck) == 0 {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// What should be served when all is at rest; `None` when the files say nothing about it.
+    pub fn wanted(&self, app: usize) -> Option<Option<Digests>> {
+        let Some(file) = self.files.get(&app) else { return Some(None) };
+        let good = matches!(file.content, Content::Good(_)) && self.config(app) != Some(BAD_CONFIG);
+        good.then(|| self.digests(app))
+    }
+
+    fn in_flight(&self, stuck: Option<usize>) -> usize {
+        self.reading.keys().chain(self.deploying.keys()).filter(|app| Some(**app) != stuck).count()
+    }
+
+    fn config(&self, app: usize) -> Option<u8> {
+        self.configs.get(&app).map(|file| file.content)
+    }
+
+    fn found(&self, app: usize) -> Option<Found> {
+        let config = self.configs.get(&app).map(|file| file.version);
+        self.files.get(&app).map(|file| found(NAMES[app], file.version, config))
+    }
+
+    fn digests(&self, app: usize) -> Option<Digests> {
+        let file = self.files.get(&app)?;
+        let config = self.config(app).map(|content| Digest::of(&[content]));
+        Some(Digests { wasm: Digest::of(format!("{:?}", file.content).as_bytes()), config })
+    }
+
+    fn state(&self) -> Option<FolderState> {
+        let mut state = match self.mount {
+            Mount::Here => FolderState::new((1, 1)),
+            Mount::Empty => return Some(FolderState::new((2, 2))),
+            Mount::Lost => return None,
+        };
+        for (index, name) in NAMES.iter().enumerate() {
+            if let Some(found) = self.found(index) {
+                state.apps.insert(app(name), found);
+            }
+        }
+        for index in &self.held {
+            let name = NAMES[*index];
+            let trouble = Trouble::NotAFile("a folder");
+            state.report(Problem { path: name.into(), holds: Holds::App(app(name)), trouble });
+        }
+        Some(state)
+    }
+
+    fn look(&mut self) -> Option<Plan> {
+        let state = self.state()?;
+        let plan = self.planner.look(&state, self.now);
+        for step in &plan.steps {
+            match step {
+                Step::Read { app, found } => self.check_read(index(app), found),
+                Step::Retire { app } => self.check_retire(index(app)),
+            }
+        }
+        assert!(plan.next_look.is_none_or(|at| at > self.now), "a look was planned for a time that is over");
+        if !state.is_empty() || self.mount == Mount::Here {
+            self.remember();
+        }
+        Some(plan)
+    }
+
+    fn check_read(&mut self, app: usize, found: &Found) {
+        assert!(self.mount == Mount::Here && !self.held.contains(&app));
+        let (seen, since) = self.last_look.get(&app).expect("it was seen before");
+        assert_eq!(seen, found, "it changed since the last look");
+        assert!(self.now - *since >= SETTLE, "it was not quiet for long enough");
+        let twice = self.reading.insert(app, found.clone()).is_some() || self.deploying.contains_key(&app);
+        assert!(!twice, "one app is handled twice at once");
+    }
+
+    fn check_retire(&mut self, app: usize) {
+        assert!(!self.held.contains(&app) && !self.files.contains_key(&app));
+        assert!(!self.last_look.contains_key(&app), "it was there at the last look");
+        assert!(self.served.remove(&app).is_some(), "an app was retired that was not live");
+    }
+
+    /// What this look saw, for the promises about the next one.
+    fn remember(&mut self) {
+        for app in 0..NAMES.len() {
+            match self.found(app) {
+                _ if self.held.contains(&app) => {
+                    self.last_look.remove(&app);
+                }
+                Some(found) => {
+                    if self.last_look.get(&app).is_none_or(|(seen, _)| *seen != found) {
+                        self.last_look.insert(app, (found, self.now));
+                    }
+                }
+                None => {
+                    self.last_look.remove(&app);
+                    self.failed.remove(&app);
+                }
+            }
+        }
+    }
+
+    fn finish_read(&mut self, index: usize) {
+        let Some(before) = self.reading.remove(&index) else { return };
+        let name = app(NAMES[index]);
+        let (Some(after), Some(digests)) = (self.found(index), self.digests(index)) else {
+            self.planner.unreadable(&name, &before, &ReadError::Gone, self.now);
+            return;
+        };
+        if self.planner.read(&name, &before, &after, digests) == AfterRead::Deploy {
+            assert_eq!(before, after, "what changed while it was read is deployed");
+            assert_ne!(self.served.get(&index), Some(&digests), "what is live is deployed again");
+            assert_ne!(self.failed.get(&index), Some(&digests), "what failed is deployed again");
+            let content = self.files[&index].content;
+            self.deploying.insert(index, (digests, content, self.config(index)));
+        } else if self.served.get(&index) == Some(&digests) {
+            self.failed.remove(&index);
+        }
+    }
+
+    fn finish_deploy(&mut self, index: usize) {
+        let Some((digests, content, config)) = self.deploying.remove(&index) else { return };
+        let name = app(NAMES[index]);
+        match content {
+            Content::Good(_) if config != Some(BAD_CONFIG) => {
+                self.planner.deployed(&name, digests);
+                self.served.insert(index, digests);
+                self.failed.remove(&index);
+            }
+            Content::Partial(_) => {
+                self.planner.incomplete(&name, digests);
+                self.failed.insert(index, digests);
+            }
+            Content::Good(_) | Content::Bad(_) => {
+                self.planner.failed(&name, digests, "it is bad".to_owned());
+                self.failed.insert(index, digests);
+            }
+        }
+        assert_eq!(self.planner.live(&name), self.served.get(&index).copied());
+    }
+}
+
+fn index(name: &AppName) -> usize {
+    NAMES.iter().position(|known| *known == name.as_str()).expect("a name of the model")
+}

@@ -1,0 +1,119 @@
+//! Taking one app's files into memory, once, so that nothing that is served depends on them staying there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::scan::{Found, Stamp};
+use crate::prepare::Digest;
+
+/// Bytes that an app's config may have.
+const CONFIG_MAX: u64 = 64 << 10;
+
+/// An app's files as they were read.
+#[derive(Debug, Clone)]
+pub struct ReadApp {
+    pub wasm: Bytes,
+    /// The text of the app's `.toml`.
+    pub config: Option<String>,
+    pub digests: Digests,
+    /// The stamps when everything had been read; equal to those before.
+    pub after: Found,
+}
+
+/// What identifies an app's release: the bytes, never their times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digests {
+    pub wasm: Digest,
+    pub config: Option<Digest>,
+}
+
+/// Why an app's files could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("it changed while it was being read")]
+    Changed,
+    #[error("it has gone")]
+    Gone,
+    #[error("{} has {size} bytes; at most {max} are allowed", path.display())]
+    TooLarge { path: PathBuf, size: u64, max: u64 },
+    #[error("{} is not a regular file", path.display())]
+    NotAFile { path: PathBuf },
+    #[error("{} is not in the apps folder", path.display())]
+    Outside { path: PathBuf },
+    #[error("{} is not valid UTF-8", path.display())]
+    ConfigEncoding { path: PathBuf },
+    #[error("{} cannot be read: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// Reads an app's files. Blocks on the file system.
+///
+/// `max_size` bounds the `.wasm`, in bytes.
+///
+/// # Errors
+///
+/// [`ReadError::Changed`] unless every file is, before and after, what `found` says.
+pub fn read(found: &Found, max_size: u64) -> Result<ReadApp, ReadError> {
+    let (wasm_file, wasm) = open_and_read(&found.folder, &found.wasm, max_size)?;
+    let config =
+        found.config.as_ref().map(|stamp| open_and_read(&found.folder, stamp, CONFIG_MAX)).transpose()?;
+    let digests =
+        Digests { wasm: Digest::of(&wasm), config: config.as_ref().map(|(_, bytes)| Digest::of(bytes)) };
+    // Only now: the two files are one app, and what was read of the first must still hold after the second.
+    unchanged(&wasm_file, &found.wasm)?;
+    let mut text = None;
+    if let (Some((file, bytes)), Some(stamp)) = (config, &found.config) {
+        unchanged(&file, stamp)?;
+        let decoded = String::from_utf8(bytes);
+        text = Some(decoded.map_err(|_| ReadError::ConfigEncoding { path: stamp.path.clone() })?);
+    }
+    Ok(ReadApp { wasm: wasm.into(), config: text, digests, after: found.clone() })
+}
+
+fn open_and_read(folder: &Path, stamp: &Stamp, max: u64) -> Result<(File, Vec<u8>), ReadError> {
+    let path = &stamp.path;
+    let failed = |source: io::Error| ReadError::Io { path: path.clone(), source };
+    // The path was resolved when the folder was looked at, so a link here is new; not to block, should it be a FIFO.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadError::Gone),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(ReadError::Changed),
+        Err(error) => return Err(failed(error)),
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(ReadError::NotAFile { path: path.clone() });
+    }
+    beneath(&file, folder, path)?;
+    unchanged(&file, stamp)?;
+    if stamp.size > max {
+        return Err(ReadError::TooLarge { path: path.clone(), size: stamp.size, max });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(stamp.size).unwrap_or(0));
+    // One byte more than there should be, to see a file that grows.
+    (&mut file).take(stamp.size.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 != stamp.size {
+        return Err(ReadError::Changed);
+    }
+    Ok((file, bytes))
+}
+
+/// A folder on the way may have become a link since it was looked at: where the open file really is decides.
+fn beneath(file: &File, folder: &Path, path: &Path) -> Result<(), ReadError> {
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    if real.starts_with(folder) { Ok(()) } else { Err(ReadError::Outside { path: path.to_owned() }) }
+}
+
+fn unchanged(file: &File, stamp: &Stamp) -> Result<(), ReadError> {
+    let metadata = file.metadata().map_err(|source| ReadError::Io { path: stamp.path.clone(), source })?;
+    if Stamp::of(&stamp.path, &metadata) == *stamp { Ok(()) } else { Err(ReadError::Changed) }
+}
+
+#[cfg(test)]
+mod tests;

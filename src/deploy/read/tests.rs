@@ -1,0 +1,96 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use super::super::name::AppName;
+use super::super::scan::{Limits, scan};
+use super::*;
+
+const MAX: u64 = 1 << 20;
+
+fn found(folder: &Path, name: &str) -> Found {
+    let name = AppName::parse(name).expect("a good name");
+    scan(folder, &Limits::default()).expect("a folder").apps.remove(&name).expect("the app is there")
+}
+
+#[test]
+fn an_app_and_its_config_are_read_with_their_digests() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("hello.wasm"), b"code").expect("written");
+    fs::write(folder.path().join("hello.toml"), "mode = \"cold\"").expect("written");
+    let found = found(folder.path(), "hello");
+    let read = read(&found, MAX).expect("readable");
+    assert_eq!(&read.wasm[..], b"code");
+    assert_eq!(read.config.as_deref(), Some("mode = \"cold\""));
+    assert_eq!(read.digests.wasm, Digest::of(b"code"));
+    assert_eq!(read.digests.config, Some(Digest::of(b"mode = \"cold\"")));
+    assert_eq!(read.after, found);
+}
+
+#[test]
+fn a_file_that_changed_since_it_was_seen_is_not_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hello.wasm");
+    fs::write(&path, b"code").expect("written");
+    let seen = found(folder.path(), "hello");
+    fs::write(&path, b"more code").expect("written");
+    assert!(matches!(read(&seen, MAX), Err(ReadError::Changed)));
+    fs::remove_file(&path).expect("removed");
+    assert!(matches!(read(&seen, MAX), Err(ReadError::Gone)));
+}
+
+#[test]
+fn a_file_over_the_limit_is_refused_by_its_size() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("big.wasm"), vec![0; 11]).expect("written");
+    let found = found(folder.path(), "big");
+    assert!(read(&found, 11).is_ok());
+    let message = read(&found, 10).map(|_| ()).map_err(|error| error.to_string());
+    assert!(message.is_err_and(|message| message.ends_with("has 11 bytes; at most 10 are allowed")));
+}
+
+#[test]
+fn a_config_that_is_not_text_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("hello.wasm"), b"code").expect("written");
+    fs::write(folder.path().join("hello.toml"), [0xff, 0xfe]).expect("written");
+    assert!(matches!(read(&found(folder.path(), "hello"), MAX), Err(ReadError::ConfigEncoding { .. })));
+}
+
+#[test]
+fn a_file_that_became_a_link_is_not_followed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hello.wasm");
+    fs::write(&path, b"code").expect("written");
+    let seen = found(folder.path(), "hello");
+    let moved = folder.path().join("moved");
+    fs::rename(&path, &moved).expect("renamed");
+    symlink(&moved, &path).expect("linked");
+    assert!(matches!(read(&seen, MAX), Err(ReadError::Changed)));
+}
+
+#[test]
+fn a_folder_on_the_way_that_became_a_link_outwards_is_noticed() {
+    let outside = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("api")).expect("created");
+    fs::write(folder.path().join("api/v1.wasm"), b"code").expect("written");
+    let seen = found(folder.path(), "api/v1");
+    // Even the same file, so that its stamp is right.
+    fs::rename(folder.path().join("api/v1.wasm"), outside.path().join("v1.wasm")).expect("renamed");
+    fs::remove_dir(folder.path().join("api")).expect("removed");
+    symlink(outside.path(), folder.path().join("api")).expect("linked");
+    assert!(matches!(read(&seen, MAX), Err(ReadError::Outside { .. })));
+}
+
+#[test]
+fn a_fifo_in_place_of_a_file_does_not_block() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hello.wasm");
+    fs::write(&path, b"code").expect("written");
+    let seen = found(folder.path(), "hello");
+    fs::remove_file(&path).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+    assert!(made.success());
+    assert!(matches!(read(&seen, MAX), Err(ReadError::NotAFile { .. })));
+}

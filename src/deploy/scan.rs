@@ -1,0 +1,55 @@
+//! Looking at the apps folder: which apps are there, without opening a single file.
+//!
+//! - `hello.wasm` is the app `hello`, `api/v1.wasm` the app `api/v1`; `hello.toml` configures `hello.wasm`.
+//! - A folder with an `app.wasm` or `app.toml` in it is one app, named as the folder; nothing else in it is looked at.
+//! - Names that begin with `.` or end in `.tmp`, `.part`, `~` or `.swp` are not looked at, other files are ignored.
+//! - Symbolic links are followed as long as they lead to something in the folder.
+//!
+//! Whatever looks like an app and can't be taken becomes a [`Problem`]. It *holds* the app of that name, or all apps
+//! below that folder: what is live of them stays, neither replaced nor retired.
+
+mod state;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use state::{FolderState, Found, Holds, Problem, Stamp, Trouble};
+
+/// Bounds on one look at the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Folders within folders; 1 looks at the apps folder alone.
+    pub depth: usize,
+    /// Entries of one folder.
+    pub folder_entries: usize,
+    /// Entries of all folders together.
+    pub entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { depth: 8, folder_entries: 10_000, entries: 100_000 }
+    }
+}
+
+/// The apps folder as a whole can't be looked at, which says nothing about the apps in it: nothing is retired.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    #[error("the apps folder {} cannot be listed: {source}", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("the apps folder {} has more than {limit} entries; move some into folders of their own", path.display())]
+    TooMany { path: PathBuf, limit: usize },
+}
+
+/// Looks at the whole folder. Blocks on the file system.
+///
+/// # Errors
+///
+/// A [`ScanError`] when the folder itself is missing, can't be listed, or has too many entries. Trouble with anything
+/// in it is reported in the state.
+pub fn scan(folder: &Path, limits: &Limits) -> Result<FolderState, ScanError> {
+    walk::Walk::of(folder, limits)
+}

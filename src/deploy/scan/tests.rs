@@ -1,0 +1,266 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
+use super::super::name::AppName;
+use super::*;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(files: &[&str]) -> Folder {
+        let folder = Folder(tempfile::tempdir().expect("a folder"));
+        for file in files {
+            folder.write(file);
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str) {
+        fs::create_dir_all(self.path(name).parent().expect("it is in the folder")).expect("created");
+        fs::write(self.path(name), name).expect("written");
+    }
+
+    fn scan(&self) -> FolderState {
+        scan(self.0.path(), &Limits::default()).expect("the folder can be listed")
+    }
+
+    /// The apps, a `+` after those with a config.
+    fn apps(&self) -> Vec<String> {
+        let apps = self.scan().apps;
+        apps.iter()
+            .map(|(name, found)| format!("{name}{}", if found.config.is_some() { "+" } else { "" }))
+            .collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.scan().problems.iter().map(ToString::to_string).collect()
+    }
+}
+
+fn app(name: &str) -> AppName {
+    AppName::parse(name).expect("a good name")
+}
+
+#[test]
+fn apps_are_named_by_their_place() {
+    let folder = Folder::new(&["hello.wasm", "index.wasm", "api/v1.wasm", "api/v2/x.wasm", "hello.toml"]);
+    assert_eq!(folder.apps(), ["api/v1", "api/v2/x", "hello+", "index"]);
+    assert_eq!(folder.problems(), [""; 0]);
+}
+
+#[test]
+fn a_folder_with_an_app_in_it_is_one_app() {
+    let folder =
+        Folder::new(&["shop/app.wasm", "shop/app.toml", "shop/public/x.wasm", "shop/y.wasm", "shop/y.toml"]);
+    assert_eq!(folder.apps(), ["shop+"]);
+    assert_eq!(folder.problems(), [""; 0]);
+    // Also while its app.wasm is away for a moment.
+    fs::remove_file(folder.path("shop/app.wasm")).expect("removed");
+    assert_eq!(folder.apps(), [""; 0]);
+    assert_eq!(
+        folder.problems(),
+        [r#""shop/app.toml": it configures no app: there is no app.wasm beside it"#]
+    );
+}
+
+#[test]
+fn at_the_top_app_is_a_name_like_any_other() {
+    assert_eq!(Folder::new(&["app.wasm", "hello.wasm"]).apps(), ["app", "hello"]);
+}
+
+#[test]
+fn unfinished_hidden_and_other_files_are_not_looked_at() {
+    let folder = Folder::new(&[
+        ".hidden.wasm",
+        "hello.wasm.tmp",
+        "hello.wasm.part",
+        "hello.wasm~",
+        ".hello.wasm.swp",
+        "README",
+        "notes on it.txt",
+        ".git/x.wasm",
+        "old~/x.wasm",
+        "hello.WASM",
+    ]);
+    assert_eq!(folder.apps(), [""; 0]);
+    assert_eq!(folder.problems(), [""; 0]);
+}
+
+#[test]
+fn two_claims_to_one_name_are_shown_and_neither_is_chosen() {
+    let folder = Folder::new(&["hello.wasm", "hello/app.wasm", "other.wasm"]);
+    let state = folder.scan();
+    assert_eq!(folder.apps(), ["other"]);
+    assert!(state.holds(&app("hello")) && !state.holds(&app("other")));
+    let expected = "hello.wasm and hello/app.wasm claim the same name; remove one of them";
+    assert_eq!(folder.problems(), [format!("\"hello/app.wasm\": {expected}")]);
+}
+
+#[test]
+fn names_that_are_refused_are_problems_with_a_reason() {
+    let folder = Folder::new(&[
+        "a b.wasm",
+        "a%41.wasm",
+        "a?b.wasm",
+        "a#b.wasm",
+        "a\\b.wasm",
+        "a\nb.wasm",
+        "my apps/x.wasm",
+    ]);
+    fs::write(folder.0.path().join(OsStr::from_bytes(b"\xff.wasm")), b"").expect("written");
+    assert_eq!(folder.apps(), [""; 0]);
+    assert_eq!(
+        folder.problems(),
+        [
+            r#""a\nb.wasm": the name contains \n; rename it"#,
+            r##""a b.wasm": the name contains  ; rename it"##,
+            r##""a#b.wasm": the name contains #; rename it"##,
+            r#""a%41.wasm": the name contains %; rename it"#,
+            r#""a?b.wasm": the name contains ?; rename it"#,
+            r#""a\\b.wasm": the name contains \\; rename it"#,
+            r#""my apps": the name contains  ; rename it"#,
+            r#""\xFF.wasm": the name is not valid UTF-8; rename it"#,
+        ]
+    );
+}
+
+#[test]
+fn only_regular_files_are_apps() {
+    let folder = Folder::new(&["folder.wasm/x"]);
+    let made =
+        std::process::Command::new("mkfifo").arg(folder.path("fifo.wasm")).status().expect("mkfifo runs");
+    assert!(made.success());
+    let _socket = UnixListener::bind(folder.path("socket.wasm")).expect("bound");
+    symlink("/dev/null", folder.path("null.wasm")).expect("linked");
+    assert_eq!(folder.apps(), [""; 0]);
+    assert_eq!(
+        folder.problems(),
+        [
+            r#""fifo.wasm": it is a FIFO, where a regular file is expected"#,
+            r#""folder.wasm": it is a folder, where a regular file is expected"#,
+            r#""null.wasm": a symbolic link that leads out of the apps folder; put the file itself here"#,
+            r#""socket.wasm": it is a socket, where a regular file is expected"#,
+        ]
+    );
+    assert!(folder.scan().holds(&app("fifo")));
+}
+
+#[test]
+fn an_app_whose_config_cannot_be_taken_is_held() {
+    let folder = Folder::new(&["hello.wasm"]);
+    symlink("/etc/passwd", folder.path("hello.toml")).expect("linked");
+    assert_eq!(folder.apps(), [""; 0]);
+    assert!(folder.scan().holds(&app("hello")));
+}
+
+#[test]
+fn links_are_followed_beneath_the_folder_only() {
+    let outside = Folder::new(&["secret.wasm"]);
+    let folder = Folder::new(&["store/v7.bin", "..data/one.wasm", "real/x.wasm"]);
+    symlink("store/v7.bin", folder.path("hello.wasm")).expect("linked");
+    symlink("..data/one.wasm", folder.path("one.wasm")).expect("linked");
+    symlink("real", folder.path("alias")).expect("linked");
+    symlink(outside.path("secret.wasm"), folder.path("secret.wasm")).expect("linked");
+    symlink(outside.0.path(), folder.path("out")).expect("linked");
+    symlink("missing.bin", folder.path("dangling.wasm")).expect("linked");
+    assert_eq!(folder.apps(), ["alias/x", "hello", "one", "real/x"]);
+    let state = folder.scan();
+    assert!(state.apps[&app("hello")].wasm.path.ends_with("store/v7.bin"));
+    assert!(state.holds(&app("secret")) && state.holds(&app("out/secret")) && state.holds(&app("dangling")));
+    let leads_out = "a symbolic link that leads out of the apps folder; put the file itself here";
+    assert_eq!(
+        folder.problems(),
+        [
+            format!("\"out\": {leads_out}"),
+            "\"dangling.wasm\": a symbolic link that leads nowhere".to_owned(),
+            format!("\"secret.wasm\": {leads_out}"),
+        ]
+    );
+}
+
+#[test]
+fn links_that_go_in_circles_end() {
+    let folder = Folder::new(&["a/x.wasm", "b/y.wasm"]);
+    symlink("..", folder.path("a/up")).expect("linked");
+    symlink("../b", folder.path("a/b")).expect("linked");
+    symlink("../a", folder.path("b/a")).expect("linked");
+    assert_eq!(folder.apps(), ["a/b/y", "a/x", "b/a/x", "b/y"]);
+    assert!(
+        folder
+            .problems()
+            .iter()
+            .all(|problem| problem.ends_with("a symbolic link to a folder that it is in"))
+    );
+}
+
+#[test]
+fn a_folder_with_too_many_entries_costs_only_itself() {
+    let folder = Folder::new(&["hello.wasm", "a/1.wasm", "a/2.wasm", "a/3.wasm", "a/4.wasm", "b/1.wasm"]);
+    let limits = Limits { folder_entries: 3, ..Limits::default() };
+    let state = scan(folder.0.path(), &limits).expect("listed");
+    assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["b/1", "hello"]);
+    assert!(state.holds(&app("a/1")) && !state.holds(&app("b/2")));
+    let limits = Limits { folder_entries: 2, ..Limits::default() };
+    assert!(matches!(scan(folder.0.path(), &limits), Err(ScanError::TooMany { limit: 2, .. })));
+}
+
+#[test]
+fn the_bound_on_all_entries_goes_by_depth() {
+    let folder = Folder::new(&["hello.wasm", "a/1.wasm", "b/1.wasm", "a/deep/1.wasm"]);
+    let limits = Limits { entries: 6, ..Limits::default() };
+    let state = scan(folder.0.path(), &limits).expect("listed");
+    assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["a/1", "b/1", "hello"]);
+    assert!(state.holds(&app("a/deep/1")));
+}
+
+#[test]
+fn depth_is_bounded() {
+    let folder = Folder::new(&["a/b/x.wasm", "a/b/c/y.wasm", "a/b/d/app.wasm"]);
+    let limits = Limits { depth: 3, ..Limits::default() };
+    let state = scan(folder.0.path(), &limits).expect("listed");
+    assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["a/b/d", "a/b/x"]);
+    assert!(state.holds(&app("a/b/c/y")));
+}
+
+#[test]
+fn a_missing_folder_is_an_error_and_an_empty_one_is_not() {
+    let folder = Folder::new(&[]);
+    assert!(folder.scan().is_empty());
+    assert!(matches!(scan(&folder.path("missing"), &Limits::default()), Err(ScanError::Folder { .. })));
+    folder.write("file");
+    assert!(matches!(scan(&folder.path("file"), &Limits::default()), Err(ScanError::Folder { .. })));
+}
+
+#[test]
+fn a_folder_that_may_not_be_listed_holds_its_apps() {
+    let folder = Folder::new(&["api/v1.wasm", "hello.wasm"]);
+    fs::set_permissions(folder.path("api"), fs::Permissions::from_mode(0o000)).expect("permissions set");
+    // Whoever may do everything can list it all the same, and the question doesn't arise.
+    if fs::read_dir(folder.path("api")).is_err() {
+        let state = folder.scan();
+        assert!(state.holds(&app("api/v1")) && state.holds(&app("api")) && !state.holds(&app("hello")));
+    }
+    fs::set_permissions(folder.path("api"), fs::Permissions::from_mode(0o755)).expect("permissions set");
+    assert_eq!(folder.apps(), ["api/v1", "hello"]);
+}
+
+#[test]
+fn a_change_shows_in_the_stamp() {
+    let folder = Folder::new(&["hello.wasm"]);
+    let stamp = || folder.scan().apps.remove(&app("hello")).map(|found| found.wasm);
+    let before = stamp();
+    assert_eq!(before, stamp());
+    fs::write(folder.path("hello.wasm"), "longer than before").expect("written");
+    let written = stamp();
+    assert_ne!(before, written);
+    fs::write(folder.path("new"), "longer than before").expect("written");
+    fs::rename(folder.path("new"), folder.path("hello.wasm")).expect("renamed");
+    assert_ne!(written, stamp());
+}
