@@ -15,10 +15,12 @@ pub mod name;
 pub mod plan;
 pub mod read;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 pub mod watcher;
 
 pub use name::AppName;
-pub use plan::{AfterRead, Plan, Planner, Step};
+pub use plan::{AfterRead, Outcome, Plan, Planner, Step};
 pub use read::{Digests, ReadApp, ReadError, read};
 pub use scan::{FolderState, Found, Limits, Problem, ScanError, Stamp, scan};
 pub use watcher::Watcher;

@@ -78,7 +78,9 @@ pub(super) fn check_segment(segment: &str) -> Result<(), NameError> {
 }
 
 fn refused(c: char) -> bool {
-    let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    // Characters that take no room or turn the text around.
+    let unseen = ['\u{200b}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2060}'..='\u{2069}'];
+    let invisible = matches!(c, '\u{ad}' | '\u{feff}') || unseen.iter().any(|range| range.contains(&c));
     c.is_control() || c.is_whitespace() || invisible || matches!(c, '%' | '?' | '#' | '\\' | '/')
 }
 

@@ -67,6 +67,8 @@ pub struct World {
     failed: BTreeMap<usize, Digests>,
     /// The apps at the last look, each with the time since when it looks like that.
     last_look: BTreeMap<usize, (Found, Instant)>,
+    /// The apps that were gone at the last look, each with the time of the first look at which it was.
+    gone: BTreeMap<usize, Instant>,
 }
 
 impl World {
@@ -84,6 +86,7 @@ impl World {
             served: BTreeMap::new(),
             failed: BTreeMap::new(),
             last_look: BTreeMap::new(),
+            gone: BTreeMap::new(),
         }
     }
 
@@ -217,14 +220,21 @@ impl World {
 
     fn check_retire(&mut self, app: usize) {
         assert!(!self.held.contains(&app) && !self.files.contains_key(&app));
-        assert!(!self.last_look.contains_key(&app), "it was there at the last look");
+        let since = self.gone.get(&app).expect("it was there at the last look");
+        assert!(self.now - *since >= SETTLE, "it was not gone for long enough");
         assert!(self.served.remove(&app).is_some(), "an app was retired that was not live");
     }
 
     /// What this look saw, for the promises about the next one.
     fn remember(&mut self) {
         for app in 0..NAMES.len() {
-            match self.found(app) {
+            let found = self.found(app);
+            if found.is_some() || self.held.contains(&app) {
+                self.gone.remove(&app);
+            } else {
+                self.gone.entry(app).or_insert(self.now);
+            }
+            match found {
                 _ if self.held.contains(&app) => {
                     self.last_look.remove(&app);
                 }
@@ -250,6 +260,8 @@ impl World {
         };
         if self.planner.read(&name, &before, &after, digests) == AfterRead::Deploy {
             assert_eq!(before, after, "what changed while it was read is deployed");
+            let seen = self.last_look.get(&index).map(|(seen, _)| seen);
+            assert_eq!(seen, Some(&before), "what was seen to be otherwise is deployed");
             assert_ne!(self.served.get(&index), Some(&digests), "what is live is deployed again");
             assert_ne!(self.failed.get(&index), Some(&digests), "what failed is deployed again");
             let content = self.files[&index].content;
