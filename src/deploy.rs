@@ -6,9 +6,9 @@
 //!                                                    └── what came of it
 //! ```
 //!
-//! Reading order: [`name`] is what an app is called and which names are refused; [`scan`] looks at the folder without
+//! Reading order: [`name`] is what an app is called and which names are refused; [`mod@scan`] looks at the folder without
 //! opening a file; [`plan`] is the pure core that decides what to read, deploy and retire, and when to look again;
-//! [`read`] takes one app's files into memory; [`watcher`] says when to look. A hint of the watcher may be late,
+//! [`mod@read`] takes one app's files into memory; [`watcher`] says when to look. A hint of the watcher may be late,
 //! doubled or missing: the timer behind it and the plan make up for that, so nothing depends on notification.
 
 pub mod name;

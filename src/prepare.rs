@@ -10,8 +10,8 @@
 //! between `check` and `compile`; whatever changes what the line does to the same bytes raises [`recipe`], which is part
 //! of the code cache's key, so that no artifact of an older line is ever taken for one of this line.
 //!
-//! Reading order: [`envelope`] looks at the raw bytes (is it WebAssembly, is it whole), [`survey`] takes the facts
-//! out of it, [`kind`] decides what it is from its imports and exports, and the validator has the last word.
+//! Reading order: `envelope` looks at the raw bytes (is it WebAssembly, is it whole), `survey` takes the facts
+//! out of it, `kind` decides what it is from its imports and exports, and the validator has the last word.
 //! Nothing here touches a file, a clock or an engine.
 
 pub mod digest;

@@ -95,8 +95,10 @@ enum Presence {
     Seen { found: Found, since: Instant },
     /// Not there at any look since then.
     Gone { since: Instant },
-    /// Nothing sure is known: held by a problem, or it changed while it was read. The next look will tell.
-    Unknown,
+    /// It changed while it was read: the next look, which is due since then, sees it anew.
+    Changed { since: Instant },
+    /// There is a problem with it, so that nothing sure is known. Also before the first look.
+    Held,
 }
 
 #[derive(Debug)]
@@ -115,7 +117,8 @@ impl Planner {
     /// Takes in one look at the folder. When the folder can't be looked at, this is not called at all: then nothing
     /// happens to any app.
     ///
-    /// Look again at [`Plan::next_look`], after every result that was fed back, and when the watcher says so.
+    /// Look again at [`Planner::next_look`], which a result that is fed back may bring forward, and when the watcher
+    /// says so. Each look must be one: the same state taken in twice would count as two.
     pub fn look(&mut self, state: &FolderState, now: Instant) -> Plan {
         if self.is_lost(state) {
             return Plan::default();
@@ -133,7 +136,7 @@ impl Planner {
                 return true;
             }
             if state.holds(name) {
-                app.presence = Presence::Unknown;
+                app.presence = Presence::Held;
                 return true;
             }
             let forget = app.missed(self.settle_time, now);
@@ -151,10 +154,10 @@ impl Planner {
             return AfterRead::Again;
         };
         app.work = Work::Idle;
-        let same = matches!(&app.presence, Presence::Seen { found, .. } if found == before);
-        if !same || before != after {
-            // The next look sees it anew, so that it has to be quiet again.
-            app.presence = Presence::Unknown;
+        if before != after {
+            app.changed_while_read(before);
+        }
+        if !matches!(&app.presence, Presence::Seen { found, .. } if found == before) {
             return AfterRead::Again;
         }
         app.take(before);
@@ -176,10 +179,7 @@ impl Planner {
         let Some(app) = self.reading(name, before) else { return };
         app.work = Work::Idle;
         match error {
-            ReadError::Changed | ReadError::Gone => {
-                app.presence = Presence::Unknown;
-                return;
-            }
+            ReadError::Changed | ReadError::Gone => return app.changed_while_read(before),
             ReadError::Io { .. } => {
                 app.take(before);
                 app.again_at = Some(now + READ_AGAIN);
@@ -214,6 +214,23 @@ impl Planner {
         }
     }
 
+    /// When to look again as things stand: what [`Plan::next_look`] said, and what came of results fed back since. It
+    /// may be in the past: then it is time. `None` when nothing is pending.
+    pub fn next_look(&self) -> Option<Instant> {
+        self.apps.values().filter_map(|app| app.due(self.settle_time)).min()
+    }
+
+    /// Forgets what failed, for when the reason may be gone with something else than the files: it is read and tried
+    /// again as if it were new.
+    pub fn retry_failed(&mut self) {
+        for app in self.apps.values_mut() {
+            if let (Work::Idle, Some(Outcome::Failed(..))) = (&app.work, &app.outcome) {
+                app.taken = None;
+                app.outcome = None;
+            }
+        }
+    }
+
     /// What is live of an app, as far as it was fed back.
     pub fn live(&self, name: &AppName) -> Option<Digests> {
         self.apps.get(name).and_then(|app| app.live)
@@ -228,10 +245,6 @@ impl Planner {
     /// retire everything. The first file in it shows that it is meant.
     fn is_lost(&self, state: &FolderState) -> bool {
         state.is_empty() && self.folder.is_some_and(|folder| folder != state.identity)
-    }
-
-    fn next_look(&self) -> Option<Instant> {
-        self.apps.values().filter_map(|app| app.due(self.settle_time)).min()
     }
 
     fn reading(&mut self, name: &AppName, before: &Found) -> Option<&mut App> {
@@ -253,7 +266,7 @@ impl Planner {
 impl App {
     fn new() -> App {
         App {
-            presence: Presence::Unknown,
+            presence: Presence::Held,
             work: Work::Idle,
             taken: None,
             again_at: None,
@@ -268,13 +281,22 @@ impl App {
         }
     }
 
+    /// Unless a look has seen as much already.
+    fn changed_while_read(&mut self, before: &Found) {
+        if let Presence::Seen { found, since } = &self.presence
+            && found == before
+        {
+            self.presence = Presence::Changed { since: *since };
+        }
+    }
+
     /// Not there at this look. True when the app may be forgotten.
     fn missed(&mut self, settle_time: Duration, now: Instant) -> bool {
         match self.presence {
             Presence::Gone { since } => {
                 matches!(self.work, Work::Idle) && now.saturating_duration_since(since) >= settle_time
             }
-            Presence::Seen { .. } | Presence::Unknown => {
+            Presence::Seen { .. } | Presence::Changed { .. } | Presence::Held => {
                 self.presence = Presence::Gone { since: now };
                 false
             }
@@ -306,6 +328,7 @@ impl App {
                 }
             }
             (Work::Idle, Presence::Gone { since }) => Some(*since + settle_time),
+            (Work::Idle, Presence::Changed { since }) => Some(*since),
             _ => None,
         }
     }

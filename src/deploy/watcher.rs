@@ -17,6 +17,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{Config, Event, INotifyWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// The shortest time between two hints: a file that is written all the time must not mean looking all the time.
@@ -33,6 +34,8 @@ pub struct Watcher {
     watch: Watch,
     /// The last hint; `None` before the first.
     hinted: Option<Instant>,
+    /// It is time for a hint that no call has given yet.
+    owed: bool,
     /// A failure was logged and no success came after it.
     complained: bool,
 }
@@ -47,7 +50,10 @@ struct Signal {
 
 enum Watch {
     /// Tried again at this time.
-    Off { again_at: Instant },
+    Off {
+        again_at: Instant,
+    },
+    Starting(JoinHandle<Result<Watch, Failure>>),
     On {
         /// Held for its drop, which ends inotify's thread.
         _inotify: INotifyWatcher,
@@ -73,6 +79,7 @@ impl Watcher {
             signal: Arc::default(),
             watch: Watch::Off { again_at: Instant::now() },
             hinted: None,
+            owed: true,
             complained: false,
         }
     }
@@ -87,22 +94,19 @@ impl Watcher {
     ///
     /// Cancellation safety: a call that is dropped loses no hint, the next one gives it.
     pub async fn changed(&mut self) {
-        let Some(last) = self.hinted else {
-            // Watch first and look then: what happens in between is notified.
-            self.keep_watching().await;
-            self.hinted = Some(Instant::now());
-            return;
-        };
-        // A longer sleep would make the interval itself shorter than the gap.
-        let gap = MIN_GAP.min(self.scan_interval);
-        tokio::time::sleep_until(last + gap).await;
-        let timer = tokio::time::sleep_until(last + self.scan_interval);
-        tokio::select! {
-            () = self.signal.changed.notified() => {}
-            () = timer => {}
+        if let Some(last) = self.hinted
+            && !self.owed
+        {
+            tokio::time::sleep_until(last + MIN_GAP.min(self.scan_interval)).await;
+            tokio::select! {
+                () = self.signal.changed.notified() => {}
+                () = tokio::time::sleep_until(last + self.scan_interval) => {}
+            }
+            self.owed = true;
         }
-        // Were this call dropped in here, `hinted` would still be the old one: the next call's timer gives the hint.
+        // Watch first and look then: what happens in between is notified.
         self.keep_watching().await;
+        self.owed = false;
         self.hinted = Some(Instant::now());
     }
 
@@ -114,15 +118,19 @@ impl Watcher {
             Watch::On { identity, .. } if !broken && identify(&self.folder).await == Some(*identity) => {
                 return;
             }
-            _ => {}
+            Watch::Starting(_) => {}
+            Watch::Off { .. } | Watch::On { .. } => {
+                // A signal of its own for each watch: a late event of the old one must not count for the new.
+                self.signal = Arc::default();
+                let (folder, signal) = (self.folder.clone(), self.signal.clone());
+                self.watch = Watch::Starting(tokio::task::spawn_blocking(move || watch(&folder, signal)));
+            }
         }
-        // A signal of its own for each watch: a late event of the old one must not be taken for one of the new.
-        let signal = Arc::new(Signal::default());
-        let (folder, for_events) = (self.folder.clone(), signal.clone());
-        let started = tokio::task::spawn_blocking(move || watch(&folder, for_events)).await;
+        let Watch::Starting(start) = &mut self.watch else { return };
+        // Cancellation safety: the start goes on, and the next call waits for the same one.
+        let started = start.await;
         self.watch = match started {
             Ok(Ok(watch)) => {
-                self.signal = signal;
                 self.complained = false;
                 watch
             }

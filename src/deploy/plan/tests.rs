@@ -161,6 +161,27 @@ fn failed_bytes_are_not_tried_again_and_the_last_good_ones_stay() {
 }
 
 #[test]
+fn what_failed_is_tried_again_on_demand() {
+    let mut fixture = Fixture::new();
+    let state = folder(&[("a", 1)]);
+    fixture.settle(&folder(&[("b", 1)]), "good");
+    for round in 0..2 {
+        let mut state = state.clone();
+        state.apps.insert(app("b"), found("b", 1, None));
+        fixture.look(&state);
+        let plan = fixture.look(&state);
+        assert_eq!(reads(&plan), if round == 0 { vec!["a"] } else { vec![] });
+        if round == 1 {
+            fixture.planner.retry_failed();
+            assert_eq!(reads(&fixture.look(&state)), ["a"]);
+        }
+        let found = found("a", 1, None);
+        assert_eq!(fixture.planner.read(&app("a"), &found, &found, digests("x")), AfterRead::Deploy);
+        fixture.planner.failed(&app("a"), digests("x"), "its route is taken".to_owned());
+    }
+}
+
+#[test]
 fn a_change_during_a_deploy_waits_for_its_end() {
     let mut fixture = Fixture::new();
     let state = folder(&[("a", 1)]);
@@ -171,8 +192,28 @@ fn a_change_during_a_deploy_waits_for_its_end() {
     let state = folder(&[("a", 2)]);
     fixture.look(&state);
     assert_eq!(fixture.look(&state), Plan::default());
+    assert_eq!(fixture.planner.next_look(), None);
     fixture.planner.deployed(&app("a"), digests("x"));
+    assert!(fixture.planner.next_look().is_some_and(|at| at <= fixture.now));
     assert_eq!(reads(&fixture.look(&state)), ["a"]);
+}
+
+#[test]
+fn a_change_during_a_reading_is_looked_at_at_once_and_must_be_quiet_again() {
+    let mut fixture = Fixture::new();
+    let state = folder(&[("a", 1)]);
+    for _ in 0..2 {
+        fixture.look(&state);
+        assert_eq!(reads(&fixture.look(&state)), ["a"]);
+        let (before, after) = (found("a", 1, None), found("a", 2, None));
+        assert_eq!(fixture.planner.read(&app("a"), &before, &after, digests("x")), AfterRead::Again);
+        assert!(fixture.planner.next_look().is_some_and(|at| at <= fixture.now));
+    }
+    assert_eq!(reads(&fixture.look(&state)), [""; 0]);
+    assert_eq!(reads(&fixture.look(&state)), ["a"]);
+    fixture.planner.unreadable(&app("a"), &found("a", 1, None), &ReadError::Gone, fixture.now);
+    assert!(fixture.planner.next_look().is_some_and(|at| at <= fixture.now));
+    assert_eq!(reads(&fixture.look(&state)), [""; 0]);
 }
 
 #[test]

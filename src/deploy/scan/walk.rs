@@ -207,12 +207,9 @@ impl Walk<'_> {
     }
 
     fn resolve(&self, path: &Path) -> Target {
-        let is_link = match fs::symlink_metadata(path) {
-            Ok(metadata) => metadata.is_symlink(),
-            Err(error) => return Target::failed(&error),
-        };
-        if !is_link {
-            return Target::of(path, fs::symlink_metadata(path));
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => {}
+            metadata => return Target::of(path, metadata),
         }
         match fs::canonicalize(path) {
             Ok(real) if real.starts_with(&self.root) => Target::of(&real, fs::symlink_metadata(&real)),

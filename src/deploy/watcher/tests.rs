@@ -114,7 +114,7 @@ async fn a_folder_that_was_deleted_and_made_again_is_watched_again() {
     // A folder renamed away and replaced: no event tells, its identity does.
     let identity = |watcher: &Watcher| match watcher.watch {
         Watch::On { identity, .. } => Some(identity),
-        Watch::Off { .. } => None,
+        Watch::Off { .. } | Watch::Starting(_) => None,
     };
     let old = identity(&watcher);
     fs::rename(&folder, parent.path().join("old")).expect("renamed");
@@ -144,6 +144,28 @@ async fn without_any_notification_hints_come_with_the_interval() {
         soon("a timed hint", watcher.changed()).await;
     }
     assert!(start.elapsed() >= 3 * interval);
+}
+
+#[tokio::test]
+async fn a_dropped_call_loses_no_hint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut watcher = Watcher::start(folder.path(), NEVER);
+    let mut calls = 0;
+    // Each call is polled once and dropped, so that it is dropped at whatever await it has come to.
+    soon("the first hint", until_ready(&mut watcher, &mut calls)).await;
+    fs::write(folder.path().join("hello.wasm"), b"code").expect("written");
+    soon("a notified hint", until_ready(&mut watcher, &mut calls)).await;
+    assert!(calls > 2 && watcher.is_watching());
+}
+
+async fn until_ready(watcher: &mut Watcher, calls: &mut u32) {
+    loop {
+        *calls += 1;
+        if tokio::time::timeout(Duration::ZERO, watcher.changed()).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]

@@ -130,20 +130,24 @@ impl World {
         }
     }
 
-    /// Everything is released, whatever is under way ends, and nothing changes any more until nothing is planned.
-    /// The app `stuck` stays where it is.
+    /// Everything is released, whatever is under way ends, and somebody looks once, and then only when the planner asks
+    /// for it, until nothing is pending. The app `stuck` stays where it is.
     pub fn come_to_rest(&mut self, stuck: Option<usize>) {
         self.mount = Mount::Here;
         self.held.clear();
+        self.now += Duration::from_millis(1);
+        self.look();
         for _ in 0..50 {
             for app in (0..NAMES.len()).filter(|app| Some(*app) != stuck) {
                 self.finish_read(app);
                 self.finish_deploy(app);
             }
-            self.now += SETTLE;
-            if self.look() == Some(Plan::default()) && self.in_flight(stuck) == 0 {
+            let Some(at) = self.planner.next_look() else {
+                assert_eq!(self.in_flight(stuck), 0);
                 return;
-            }
+            };
+            self.now = at.max(self.now + Duration::from_millis(1));
+            self.look();
         }
         panic!("it never comes to rest");
     }
