@@ -1,0 +1,16 @@
+//! The HTTP edge, in the order in which a connection meets it.
+//!
+//! A listener accepts ([`accept`]) and hands each connection to a task of its own ([`connection`]), which speaks
+//! HTTP/1.1 or HTTP/2, whatever the client's first bytes say, on hyper. Each request goes to a
+//! [`connection::Handler`] with its body as it comes; [`body`] has what a handler needs to take request bodies in
+//! and send response bodies out within bounds. [`drain`] ends it all without losing an accepted request.
+
+pub mod accept;
+pub mod connection;
+
+pub mod body;
+
+pub mod drain;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,124 @@
+//! HTTP/1 on one connection.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+
+use super::activity::{Activity, Phase};
+use super::exchange::{Exchanges, Outgoing};
+use super::framing::Framing;
+use super::socket::Socket;
+use super::{Connection, Drive, End, Handler, drive, exchange};
+
+/// Bytes buffered for one connection in each direction; hyper's own minimum is 8 KiB.
+const BUFFER: usize = 64 * 1024;
+
+/// What a client gets that began a request and did not go on.
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+impl Connection {
+    pub(super) async fn serve_http1<H: Handler>(self, handler: H) {
+        let activity = Activity::new();
+        let limits = self.limits.clone();
+        let mut watch = self.watch(activity.clone(), Phase::Reading);
+        let exchanges = Exchanges {
+            activity: activity.clone(),
+            drain: self.drain,
+        };
+        let peer = self.peer;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let begun = exchanges.begin(&mut request, None);
+            exchange(handler.clone(), request, peer, begun)
+        });
+        let socket = Socket::new(
+            self.stream,
+            self.first,
+            activity.clone(),
+            limits.write_timeout,
+        )
+        .following(
+            Framing::new(limits.max_header_bytes.max(BUFFER)),
+            limits.half_close_time,
+        );
+        let mut http = Http1 {
+            connection: builder(limits.max_header_bytes)
+                .serve_connection(TokioIo::new(socket), service),
+            activity: &activity,
+        };
+        let end = drive(&mut http, &mut watch).await;
+        // Taking the connection apart drops what is in flight.
+        let busy = activity.phase() == Phase::Busy;
+        let Http1 { connection, .. } = http;
+        let mut socket = connection.into_parts().io.into_inner();
+        match end {
+            End::Served(Ok(())) => {
+                activity.set_clean();
+                let half_said = activity.is_mid_request();
+                socket.linger(limits.linger_time, half_said).await;
+            }
+            // hyper has answered it: 400, 414 or 431.
+            End::Served(Err(error)) if error.is_parse() => {
+                tracing::debug!(peer = %peer.remote, %error, "bad request");
+                activity.set_clean();
+                socket.linger(limits.linger_time, true).await;
+            }
+            End::Served(Err(error)) => {
+                tracing::debug!(peer = %peer.remote, %error, "connection broken");
+            }
+            End::TooSlow => {
+                activity.set_clean();
+                let answer = if activity.is_in_head() { TOO_SLOW } else { b"" };
+                socket.say_and_close(answer).await;
+            }
+            End::Overdue => activity.set_clean(),
+            End::Aborted if !busy => activity.set_clean(),
+            End::Aborted => {}
+        }
+    }
+}
+
+struct Http1<'a, S: HttpService<Incoming>> {
+    connection: http1::Connection<TokioIo<Socket>, S>,
+    activity: &'a Activity,
+}
+
+impl<S, B> Drive for Http1<'_, S>
+where
+    S: HttpService<Incoming, ResBody = Outgoing<B>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = bytes::Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        // hyper's own `graceful_shutdown` is not used: it would drop a request that is in the socket already.
+        Pin::new(&mut self.connection).poll(cx)
+    }
+
+    /// Each response says `connection: close` from now on; a quiet connection is ended by the watch.
+    fn drain(&mut self) {}
+
+    fn finish(&mut self) {
+        self.activity.finish();
+    }
+}
+
+fn builder(max_header_bytes: usize) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(max_header_bytes.max(BUFFER))
+        .max_header_size(max_header_bytes)
+        // The watch has both clocks, for a head and for idleness; hyper's single one can't tell them apart.
+        .header_read_timeout(None)
+        // The socket decides how long a half-closed connection is served.
+        .half_close(false);
+    builder
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,474 @@
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::server::connection::Limits;
+use crate::server::testing::{Edge, Raw, eventually, patient};
+
+const SHORT: Duration = Duration::from_millis(150);
+
+/// A status line, a `connection: close` and the end of the connection.
+async fn assert_refused(client: &mut Raw, status: u16) {
+    let answer = client.answer().await;
+    assert_eq!(answer.status, status, "{}", answer.head);
+    assert!(answer.has("connection: close"), "{}", answer.head);
+    client.assert_closed().await;
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_and_pipelined_requests_are_answered_in_order() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    client.get("/hello").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.text()), (200, "hello".into()));
+    assert!(answer.has("date: ") && answer.has("content-length: 5"));
+    let post = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
+    let get = "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n";
+    client.send([post, get, post, get].concat()).await;
+    for expected in ["abc", "hello", "abc", "hello"] {
+        assert_eq!(client.answer().await.text(), expected);
+    }
+    drop(client);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn bodies_of_every_size_come_back_whole() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    for size in [0, 1, 2 * 1024 * 1024 + 1] {
+        let body = vec![b'y'; size];
+        let head = format!("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n");
+        let request = [head.as_bytes(), &body].concat();
+        let (mut reading, mut writing) = client.stream.split();
+        let sent = async {
+            writing.write_all(&request).await.unwrap();
+        };
+        let received = async {
+            let mut whole = Vec::new();
+            while !whole.ends_with(b"0\r\n\r\n") {
+                tokio::io::AsyncReadExt::read_buf(&mut reading, &mut whole)
+                    .await
+                    .unwrap();
+            }
+            whole
+        };
+        let ((), whole) = tokio::join!(sent, received);
+        assert_eq!(whole.iter().filter(|&&byte| byte == b'y').count(), size);
+    }
+    client.get("/big").await;
+    assert_eq!(client.answer().await.body.len(), 2 * 1024 * 1024 + 1);
+    drop(client);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn heads_without_bodies_are_right_for_head_204_and_304() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    client.send("HEAD /hello HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = client.try_answer("HEAD").await.unwrap();
+    assert!(answer.has("content-length: 5"), "{}", answer.head);
+    client
+        .send("HEAD /stream HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await;
+    assert_eq!(client.try_answer("HEAD").await.unwrap().status, 200);
+    for path in ["/204", "/304"] {
+        client.get(path).await;
+        let answer = client.answer().await;
+        assert!(!answer.has("content-length") && !answer.has("transfer-encoding"));
+    }
+    client.get("/empty").await;
+    assert!(client.answer().await.has("content-length: 0"));
+    drop(client);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_arrive() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    let head = "POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    client
+        .send([head, "3\r\nabc\r\n0\r\nx: 1\r\n\r\n"].concat())
+        .await;
+    assert_eq!(client.answer().await.text(), "3 bytes, 1 trailers");
+    client.get("/hello").await;
+    assert_eq!(client.answer().await.status, 200);
+    drop(client);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_is_told_to_continue_when_the_body_is_wanted() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    let head = "HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+    client.send(format!("POST /count {head}")).await;
+    assert_eq!(client.answer().await.status, 100);
+    client.send("abc").await;
+    assert_eq!(client.answer().await.text(), "3 bytes, 0 trailers");
+    client.send(format!("POST /refuse-body {head}")).await;
+    assert_eq!(client.answer().await.status, 413);
+    client.assert_closed().await;
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn ambiguous_lengths_are_refused_and_what_follows_is_never_run() {
+    let edge = Edge::start(patient());
+    let smuggled = "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n";
+    let lengths = [
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+        "content-length: 5\r\ncontent-length: 6\r\n",
+        "content-length: 5, 6\r\n",
+        "content-length: 5x\r\n",
+        "transfer-encoding: chunked, gzip\r\n",
+        "transfer-encoding : chunked\r\n",
+        "x: 1\r\n content-length: 5\r\n",
+    ];
+    for length in lengths {
+        let mut client = edge.connect().await;
+        let head = format!("POST /count HTTP/1.1\r\nhost: a\r\n{length}\r\n");
+        client.send([&head, "0\r\n\r\n", smuggled].concat()).await;
+        assert_refused(&mut client, 400).await;
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_bad_chunk_breaks_the_body_and_ends_the_connection() {
+    let edge = Edge::start(patient());
+    for body in [
+        "zz\r\n",
+        "3\r\nabcd\r\n",
+        "FFFFFFFFFFFFFFFFF\r\n",
+        "3\nabc\r\n",
+    ] {
+        let mut client = edge.connect().await;
+        let head = "POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        client
+            .send([head, body, "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"].concat())
+            .await;
+        assert_refused(&mut client, 400).await;
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_host_is_required_and_strange_methods_are_refused() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    let requests = [
+        ("GET /hello HTTP/1.1\r\n\r\n", 400),
+        ("GET /hello HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET http://b/hello HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET http://a/hello HTTP/1.1\r\nhost: a\r\n\r\n", 200),
+        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 501),
+        ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 501),
+        (
+            "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+            200,
+        ),
+        ("GET /hello HTTP/1.1\r\nhost: a\r\n\r\n", 200),
+    ];
+    for (request, status) in requests {
+        client.send(request).await;
+        assert_eq!(client.answer().await.status, status, "{request}");
+    }
+    drop(client);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn too_large_heads_are_refused_with_431_and_long_targets_with_414() {
+    let edge = Edge::start(patient());
+    let filler = "x".repeat(9 * 1024);
+    let many: String = (0..101).map(|n| format!("x{n}: 1\r\n")).collect();
+    let large = format!("GET /hello HTTP/1.1\r\nhost: a\r\nx: {filler}\r\ny: {filler}\r\n\r\n");
+    let unending = format!("GET /hello HTTP/1.1\r\nhost: a\r\nx: {filler}{filler}");
+    let numerous = format!("GET /hello HTTP/1.1\r\n{many}\r\n");
+    for request in [large, unending, numerous] {
+        let mut client = edge.connect().await;
+        client.send(request).await;
+        assert_refused(&mut client, 431).await;
+    }
+    let mut client = edge.connect().await;
+    client.get(&format!("/{filler}")).await;
+    assert_eq!(client.answer().await.status, 414);
+    drop(client);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn garbage_is_refused() {
+    let edge = Edge::start(patient());
+    for garbage in [
+        "\x16\x03\x01\x02\x00\x01\x00\x01\x00",
+        "hello\r\n\r\n",
+        "PRI * HTTP/2.1\r\n\r\n",
+    ] {
+        let mut client = edge.connect().await;
+        client.send(garbage).await;
+        assert_refused(&mut client, 400).await;
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_slow_head_is_ended_with_408_however_it_trickles() {
+    let limits = Limits {
+        header_timeout: SHORT,
+        ..patient()
+    };
+    let edge = Edge::start(limits);
+    let mut client = edge.connect().await;
+    client.send("GET /hello HTTP/1.1\r\n").await;
+    let (mut reading, mut writing) = tokio::io::split(client.stream);
+    let trickle = tokio::spawn(async move {
+        while writing.write_all(b"x: 1\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut answer = [0; 12];
+    tokio::io::AsyncReadExt::read_exact(&mut reading, &mut answer)
+        .await
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    trickle.await.unwrap();
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn the_header_clock_begins_with_the_first_byte_of_each_request() {
+    let limits = Limits {
+        header_timeout: SHORT,
+        ..patient()
+    };
+    let edge = Edge::start(limits);
+    let mut client = edge.connect().await;
+    client.get("/hello").await;
+    client.answer().await;
+    // Longer than a head may take, but between two requests.
+    tokio::time::sleep(SHORT * 2).await;
+    client.get("/hello").await;
+    assert_eq!(client.answer().await.status, 200);
+    client.send("GET /he").await;
+    let begun = Instant::now();
+    assert_eq!(client.answer().await.status, 408);
+    assert!(begun.elapsed() >= SHORT);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_silent_and_a_half_silent_socket_are_closed() {
+    let limits = Limits {
+        header_timeout: SHORT,
+        ..patient()
+    };
+    let edge = Edge::start(limits);
+    for first in ["", "P", "PRI * HTTP/2.0\r\n"] {
+        let mut client = edge.connect().await;
+        client.send(first).await;
+        let ended = client.rest().await.unwrap_or_default();
+        assert_eq!(ended, b"", "{first}");
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let limits = Limits {
+        idle_timeout: SHORT,
+        ..patient()
+    };
+    let edge = Edge::start(limits);
+    let mut busy = edge.connect().await;
+    busy.get("/wait").await;
+    let mut idle = edge.connect().await;
+    idle.get("/hello").await;
+    idle.answer().await;
+    let begun = Instant::now();
+    idle.assert_closed().await;
+    assert!(begun.elapsed() >= SHORT);
+    edge.app.open(1);
+    assert_eq!(busy.answer().await.text(), "waited");
+    busy.assert_closed().await;
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_slow_body_is_ended_with_408() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    client
+        .send("POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
+        .await;
+    assert_refused(&mut client, 408).await;
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_body_beyond_its_limit_is_refused_and_the_sender_reads_the_refusal() {
+    let edge = Edge::start(patient());
+    let declared = "POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 99000000\r\n\r\n";
+    let chunked = "POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    for head in [declared, chunked] {
+        let mut client = edge.connect().await;
+        client.send(head).await;
+        let (mut reading, mut writing) = tokio::io::split(client.stream);
+        // A client that sends on regardless until it is stopped.
+        let sending = tokio::spawn(async move {
+            let chunk = format!("10000\r\n{}\r\n", "z".repeat(0x10000));
+            while writing.write_all(chunk.as_bytes()).await.is_ok() {}
+        });
+        let mut answer = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(&mut reading, &mut answer)
+            .await
+            .unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413");
+        sending.await.unwrap();
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn streams_are_chunked_or_sized_as_declared() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    client.get("/stream").await;
+    let answer = client.answer().await;
+    assert!(answer.has("transfer-encoding: chunked") && answer.text() == "onetwosix");
+    client.get("/stream-known").await;
+    let answer = client.answer().await;
+    assert!(answer.has("content-length: 9") && answer.text() == "onetwosix");
+    drop(client);
+    let mut old = edge.connect().await;
+    old.send("GET /stream HTTP/1.0\r\n\r\n").await;
+    assert_eq!(old.answer().await.text(), "onetwosix");
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_broken_answer_is_reset_in_every_framing() {
+    let edge = Edge::start(patient());
+    let requests = [
+        (
+            "GET /break HTTP/1.1\r\nhost: a\r\n\r\n",
+            "9\r\nbeginning\r\n",
+        ),
+        ("GET /break-known HTTP/1.1\r\nhost: a\r\n\r\n", "beginning"),
+        // Without a length or chunks, only a reset tells half a body from a whole one.
+        ("GET /break HTTP/1.0\r\n\r\n", "beginning"),
+    ];
+    for (request, begin) in requests {
+        let mut client = edge.connect().await;
+        client.send(request).await;
+        client.until(b"\r\n\r\n").await.unwrap();
+        assert_eq!(client.take(begin.len()).await.unwrap(), begin.as_bytes());
+        let end = client.rest().await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset, "{request}");
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_body_that_has_not_its_declared_length_never_seems_whole() {
+    let edge = Edge::start(patient());
+    for path in ["/short", "/long", "/lies"] {
+        let mut client = edge.connect().await;
+        client.get(path).await;
+        let end = client.try_answer("GET").await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset, "{path}");
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_panic_resets_one_connection_and_harms_no_other() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    client.get("/panic").await;
+    assert_eq!(
+        client.rest().await.unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+    let mut other = edge.connect().await;
+    other.get("/hello").await;
+    assert_eq!(other.answer().await.status, 200);
+    drop(other);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_request() {
+    let limits = Limits {
+        half_close_time: SHORT,
+        ..patient()
+    };
+    let edge = Edge::start(limits);
+    for path in ["/wait", "/endless"] {
+        let mut client = edge.connect().await;
+        client.get(path).await;
+        eventually("the request is running", || edge.app.running() > 0).await;
+        drop(client);
+        eventually("the request has ended", || edge.app.running() == 0).await;
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_client_that_only_shut_down_its_sending_side_gets_an_answer_that_comes_soon() {
+    let edge = Edge::start(patient());
+    let mut client = edge.connect().await;
+    client.get("/wait").await;
+    client.stream.shutdown().await.unwrap();
+    eventually("the request is running", || edge.app.running() == 1).await;
+    edge.app.open(1);
+    assert_eq!(client.answer().await.text(), "waited");
+    client.assert_closed().await;
+    let mut half_said = edge.connect().await;
+    half_said
+        .send("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabc")
+        .await;
+    half_said.stream.shutdown().await.unwrap();
+    assert!(half_said.try_answer("GET").await.is_err());
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_is_reset_and_a_slow_one_is_served() {
+    let limits = Limits {
+        write_timeout: SHORT * 2,
+        ..patient()
+    };
+    let edge = Edge::start(limits);
+    let mut stops = edge.connect().await;
+    stops.get("/endless").await;
+    let mut slow = edge.connect().await;
+    slow.get("/big").await;
+    eventually("the stalled one's maker has ended", || {
+        edge.app.running() == 0
+    })
+    .await;
+    // The slow one goes on from time to time, and takes longer than a stall may last.
+    let begun = Instant::now();
+    slow.until(b"\r\n\r\n").await.unwrap();
+    drop(stops);
+    let mut slow2 = edge.connect().await;
+    slow2.get("/big").await;
+    slow2.until(b"\r\n\r\n").await.unwrap();
+    let mut left = 2 * 1024 * 1024 + 1;
+    while left > 0 {
+        let piece = left.min(256 * 1024);
+        slow2.take(piece).await.unwrap();
+        left -= piece;
+        tokio::time::sleep(SHORT / 2).await;
+    }
+    assert!(begun.elapsed() > SHORT * 2);
+    drop((slow, slow2));
+    edge.done().await;
+}

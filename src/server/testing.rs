@@ -1,0 +1,438 @@
+//! What the edge's tests share: a real server on a free port, an app whose paths do what a test needs, and a client
+//! that speaks raw bytes.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use super::accept::{self, Listener};
+use super::body::{RequestBody, ResponseBody, Sender, channel};
+use super::connection::{Handler, Limits, Peer, check_request};
+use super::drain::{Drain, Drained};
+
+/// Long enough for anything that happens at once, also on a busy machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Limits under which nothing ends by itself within a test.
+pub fn patient() -> Limits {
+    let long = Duration::from_secs(60);
+    Limits {
+        max_connections: 5000,
+        header_timeout: long,
+        idle_timeout: long,
+        write_timeout: long,
+        half_close_time: long,
+        drain_grace: Duration::from_millis(50),
+        linger_time: Duration::from_millis(300),
+        max_header_bytes: 16 * 1024,
+        max_streams: 20,
+        ping_interval: long,
+    }
+}
+
+/// A running server. Every test ends with [`Edge::done`], which fails if anything was leaked.
+pub struct Edge {
+    pub address: SocketAddr,
+    pub app: App,
+    pub drain: Drain,
+    finished: bool,
+}
+
+/// Answers by path; see [`App::answer`].
+#[derive(Clone, Default)]
+pub struct App {
+    seen: Arc<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    started: AtomicUsize,
+    ended: AtomicUsize,
+    gate: Semaphore,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            started: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+        }
+    }
+}
+
+struct Running(Arc<Seen>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, SeqCst);
+    }
+}
+
+impl Edge {
+    pub fn start(limits: Limits) -> Self {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (address, app, drain) = (listener.local_addr(), App::default(), Drain::new());
+        tokio::spawn(accept::serve(listener, limits, app.clone(), drain.signal()));
+        Self {
+            address,
+            app,
+            drain,
+            finished: false,
+        }
+    }
+
+    pub async fn connect(&self) -> Raw {
+        Raw::connect(self.address).await
+    }
+
+    /// Ends the server and checks that every connection, stream and handler has ended.
+    pub async fn done(mut self) {
+        self.finished = true;
+        let nothing = Drained {
+            aborted: 0,
+            stuck: 0,
+        };
+        assert_eq!(self.drain.finish(SOON).await, nothing);
+        self.assert_empty();
+    }
+
+    /// The same where the test leaves connections that only an abort ends.
+    pub async fn abort(mut self) -> Drained {
+        self.finished = true;
+        let drained = self.drain.finish(Duration::from_millis(100)).await;
+        self.assert_empty();
+        drained
+    }
+
+    fn assert_empty(&self) {
+        assert_eq!(self.drain.tasks(), 0, "tasks are left");
+        assert_eq!(self.drain.connections(), 0, "connections are left");
+        assert_eq!(self.app.running(), 0, "handlers are left");
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        assert!(
+            self.finished || std::thread::panicking(),
+            "the test must end its server"
+        );
+    }
+}
+
+impl App {
+    pub fn started(&self) -> usize {
+        self.seen.started.load(SeqCst)
+    }
+
+    pub fn running(&self) -> usize {
+        self.started() - self.seen.ended.load(SeqCst)
+    }
+
+    /// Lets `requests` waiting at `/wait` go on.
+    pub fn open(&self, requests: usize) {
+        self.seen.gate.add_permits(requests);
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        self.seen.started.fetch_add(1, SeqCst);
+        let _running = Running(self.seen.clone());
+        let (parts, body) = request.into_parts();
+        if let Err(refusal) = check_request(&parts) {
+            return text(refusal.status(), refusal.to_string());
+        }
+        match parts.uri.path() {
+            "/hello" => text(StatusCode::OK, "hello"),
+            "/empty" => text(StatusCode::OK, ""),
+            "/204" => text(StatusCode::NO_CONTENT, "not to be seen"),
+            "/304" => text(StatusCode::NOT_MODIFIED, "not to be seen"),
+            "/big" => text(StatusCode::OK, vec![b'x'; 2 * 1024 * 1024 + 1]),
+            "/lies" => lies(),
+            "/wait" => {
+                self.seen.gate.acquire().await.unwrap().forget();
+                text(StatusCode::OK, "waited")
+            }
+            "/refuse-body" => text(StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+            "/panic" => panic!("a handler's bug"),
+            "/echo" => self.make(None, |sender| echo(body, sender)),
+            "/count" => count(body).await,
+            "/stream" => self.make(None, three_chunks),
+            "/stream-known" => self.make(Some(9), three_chunks),
+            "/endless" => self.make(None, endless),
+            "/slow-maker" => {
+                let seen = self.seen.clone();
+                self.make(None, |sender| waits(sender, seen))
+            }
+            "/break" => self.make(None, breaks),
+            "/break-known" => self.make(Some(100), breaks),
+            "/short" => self.make(Some(100), three_chunks),
+            "/long" => self.make(Some(5), three_chunks),
+            _ => text(StatusCode::NOT_FOUND, "no such path"),
+        }
+    }
+
+    /// A response whose body is made by a task, which counts as running.
+    fn make<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        declared: Option<u64>,
+        maker: impl FnOnce(Sender) -> F,
+    ) -> Response<ResponseBody> {
+        let (sender, receiver) = channel(16 * 1024);
+        let making = maker(sender);
+        self.seen.started.fetch_add(1, SeqCst);
+        let running = Running(self.seen.clone());
+        tokio::spawn(async move {
+            making.await;
+            drop(running);
+        });
+        Response::new(ResponseBody::stream(receiver, declared))
+    }
+}
+
+impl Handler for App {
+    type Body = ResponseBody;
+
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
+        self.answer(request).await
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::fixed(body));
+    *response.status_mut() = status;
+    response
+}
+
+/// A head that claims another length than the body has.
+fn lies() -> Response<ResponseBody> {
+    let mut response = text(StatusCode::OK, "GET / HTTP/1.1 200");
+    let length = http::HeaderValue::from_static("4");
+    response.headers_mut().insert("content-length", length);
+    response
+}
+
+async fn count(body: Incoming) -> Response<ResponseBody> {
+    let mut body = match RequestBody::new(body, 8 * 1024 * 1024, Duration::from_millis(200)) {
+        Ok(body) => body,
+        Err(error) => return text(error.status(), error.to_string()),
+    };
+    let mut trailers = 0;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => trailers += frame.trailers_ref().map_or(0, HeaderMap::len),
+            Err(error) => return text(error.status(), error.to_string()),
+        }
+    }
+    let counted = format!("{} bytes, {trailers} trailers", body.received());
+    text(StatusCode::OK, counted)
+}
+
+async fn echo(mut body: Incoming, mut sender: Sender) {
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return };
+        match frame.into_data() {
+            Ok(data) => {
+                if sender.send(data).await.is_err() {
+                    return;
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    sender.finish(trailers);
+}
+
+async fn three_chunks(mut sender: Sender) {
+    for chunk in ["one", "two", "six"] {
+        let _ = sender.send(Bytes::from_static(chunk.as_bytes())).await;
+    }
+    sender.finish(None);
+}
+
+/// The last chunk comes when the gate is opened.
+async fn waits(mut sender: Sender, seen: Arc<Seen>) {
+    let _ = sender.send(Bytes::from_static(b"first")).await;
+    seen.gate.acquire().await.unwrap().forget();
+    let _ = sender.send(Bytes::from_static(b"last")).await;
+    sender.finish(None);
+}
+
+async fn endless(mut sender: Sender) {
+    let chunk = Bytes::from(vec![b'x'; 8 * 1024]);
+    while sender.send(chunk.clone()).await.is_ok() {}
+}
+
+/// Sends a beginning, waits until it has been taken, and fails.
+async fn breaks(mut sender: Sender) {
+    let _ = sender.send(Bytes::from_static(b"beginning")).await;
+    let full = sender.room();
+    while sender.room() == full && !sender.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    sender.abort("trapped");
+}
+
+/// A client of bytes.
+pub struct Raw {
+    pub stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn has(&self, header: &str) -> bool {
+        self.head.to_ascii_lowercase().contains(header)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Raw {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends a bodyless request.
+    pub async fn get(&mut self, path: &str) {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"))
+            .await;
+    }
+
+    pub async fn answer(&mut self) -> Answer {
+        self.try_answer("GET").await.unwrap()
+    }
+
+    /// Reads one answer to a request with `method`; an error if the connection ends before it is whole.
+    pub async fn try_answer(&mut self, method: &str) -> io::Result<Answer> {
+        let head = self.until(b"\r\n\r\n").await?;
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let status = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or(0);
+        let mut answer = Answer {
+            status,
+            head,
+            body: Vec::new(),
+        };
+        if method == "HEAD" || matches!(status, 100 | 204 | 304) {
+            return Ok(answer);
+        }
+        if answer.has("transfer-encoding: chunked") {
+            answer.body = self.chunked().await?;
+        } else if let Some(length) = answer.length() {
+            answer.body = self.take(length).await?;
+        } else {
+            answer.body = self.rest().await?;
+        }
+        Ok(answer)
+    }
+
+    async fn chunked(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.until(b"\r\n").await?;
+            let size = usize::from_str_radix(String::from_utf8_lossy(&line).trim(), 16).unwrap();
+            if size == 0 {
+                // Trailers, if any, and the empty line.
+                while self.until(b"\r\n").await? != b"\r\n" {}
+                return Ok(body);
+            }
+            body.extend(self.take(size).await?);
+            self.take(2).await?;
+        }
+    }
+
+    pub async fn until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+        loop {
+            let found = self.unread.windows(end.len()).position(|w| w == end);
+            if let Some(at) = found {
+                return Ok(self.unread.drain(..at + end.len()).collect());
+            }
+            self.more().await?;
+        }
+    }
+
+    pub async fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        while self.unread.len() < length {
+            self.more().await?;
+        }
+        Ok(self.unread.drain(..length).collect())
+    }
+
+    async fn more(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        let read = tokio::time::timeout(SOON, self.stream.read(&mut buffer)).await;
+        match read.expect("the server says nothing")? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                self.unread.extend_from_slice(&buffer[..n]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything until the connection is closed; an error if it is reset.
+    pub async fn rest(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            match self.more().await {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(std::mem::take(&mut self.unread));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The connection is closed, with nothing said before.
+    pub async fn assert_closed(&mut self) {
+        assert_eq!(self.rest().await.unwrap(), b"");
+    }
+}
+
+impl Answer {
+    fn length(&self) -> Option<usize> {
+        let head = self.head.to_ascii_lowercase();
+        let (_, rest) = head.split_once("content-length: ")?;
+        rest.split("\r\n").next()?.parse().ok()
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let came = tokio::time::timeout(SOON, waiting).await;
+    assert!(came.is_ok(), "it never came that {what}");
+}
