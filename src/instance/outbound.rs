@@ -149,7 +149,7 @@ impl OutboundClient {
     }
 
     fn pool(self: &Arc<Self>, policy: &Outbound) -> Pool {
-        let granted = Arc::from(policy.granted_addresses.as_slice());
+        let granted = Arc::from(policy.granted_networks.as_slice());
         let connector = Connector::new(self.clone(), granted, policy.connect_timeout);
         let mut builder = Client::builder(TokioExecutor::new());
         builder

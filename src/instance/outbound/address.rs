@@ -11,7 +11,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::IpNet;
+use crate::config::GrantedNetwork;
 
 /// Why an address is not for guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,12 +53,12 @@ impl fmt::Display for Reason {
 
 impl Reason {
     /// Which grants lift it.
-    fn lifted_by(self, net: &IpNet) -> bool {
+    fn lifted_by(self, grant: &GrantedNetwork) -> bool {
         match self {
             // It leads to any of this machine's addresses, so a grant of it would be one of them all.
             Self::Unspecified => false,
             // Wider grants are rarely meant to hold for these: only one of this very address (`/32`, `/128`) does.
-            Self::Own | Self::Metadata => net.prefix_len() == net.max_prefix_len(),
+            Self::Own | Self::Metadata => grant.network.prefix_len() == grant.network.max_prefix_len(),
             _ => true,
         }
     }
@@ -67,12 +67,13 @@ impl Reason {
 /// Why a guest must not connect to `address`; `None` if it may.
 ///
 /// `granted` are the operator's grants for the app; `own` are the addresses that lead to this host's listeners.
-pub fn prohibited(address: SocketAddr, granted: &[IpNet], own: &[SocketAddr]) -> Option<Reason> {
+pub fn prohibited(address: SocketAddr, granted: &[GrantedNetwork], own: &[SocketAddr]) -> Option<Reason> {
     let effective = effective(address.ip());
     let is_own = own.iter().any(|own| own.port() == address.port() && self::effective(own.ip()) == effective);
     let reason = if is_own { Some(Reason::Own) } else { not_public(effective) };
-    let covers = |net: &IpNet| net.contains(&address.ip()) || net.contains(&effective);
-    reason.filter(|reason| !granted.iter().any(|net| covers(net) && reason.lifted_by(net)))
+    let effective = SocketAddr::new(effective, address.port());
+    let covers = |grant: &GrantedNetwork| grant.contains(address) || grant.contains(effective);
+    reason.filter(|reason| !granted.iter().any(|grant| covers(grant) && reason.lifted_by(grant)))
 }
 
 /// The address that packets to `ip` end up at, as far as it says so itself: an IPv4 address carried in an IPv6 one.

@@ -17,7 +17,6 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -27,6 +26,7 @@ use super::OutboundClient;
 use super::address::{effective, prohibited};
 use super::failure::Failure;
 use super::request::Target;
+use crate::config::GrantedNetwork;
 
 /// Addresses of one name that are tried at most.
 const MAX_ADDRESSES: usize = 6;
@@ -35,12 +35,12 @@ const MAX_ADDRESSES: usize = 6;
 #[derive(Clone)]
 pub(super) struct Connector {
     host: Arc<OutboundClient>,
-    granted: Arc<[IpNet]>,
+    granted: Arc<[GrantedNetwork]>,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(host: Arc<OutboundClient>, granted: Arc<[IpNet]>, timeout: Duration) -> Self {
+    pub(super) fn new(host: Arc<OutboundClient>, granted: Arc<[GrantedNetwork]>, timeout: Duration) -> Self {
         Self { host, granted, timeout }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 
 use super::*;
-use crate::config::Origin;
+use crate::config::{GrantedNetwork, Origin};
 
 /// Long enough that no test waits for it.
 const LONG: Duration = Duration::from_secs(300);
@@ -17,11 +17,16 @@ const LONG: Duration = Duration::from_secs(300);
 fn policy() -> Outbound {
     Outbound {
         allow: vec![],
-        granted_addresses: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        granted_networks: networks(&["127.0.0.0/8", "::1/128"]),
         max_concurrent: 8,
         connect_timeout: LONG,
         timeout: LONG,
     }
+}
+
+fn networks(texts: &[&str]) -> Vec<GrantedNetwork> {
+    let grant = |text: &&str| GrantedNetwork { network: text.parse().unwrap(), port: None };
+    texts.iter().map(grant).collect()
 }
 
 fn origin(https: bool, host: &str, port: u16) -> Origin {

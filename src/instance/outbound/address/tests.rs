@@ -1,3 +1,4 @@
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
@@ -6,8 +7,12 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn nets(texts: &[&str]) -> Vec<IpNet> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
+fn grant(network: &str, port: Option<u16>) -> GrantedNetwork {
+    GrantedNetwork { network: network.parse().unwrap(), port }
+}
+
+fn nets(texts: &[&str]) -> Vec<GrantedNetwork> {
+    texts.iter().map(|text| grant(text, None)).collect()
 }
 
 fn at(text: &str, granted: &[&str], own: &[&str]) -> Option<Reason> {
@@ -115,12 +120,19 @@ fn a_grant_lifts_what_it_covers_and_nothing_else() {
 }
 
 #[test]
+fn a_grant_of_one_port_is_for_that_port() {
+    let granted = [grant("127.0.0.1/32", Some(5432))];
+    let at_port = |port| prohibited(SocketAddr::new(ip("127.0.0.1"), port), &granted, &[]);
+    assert_eq!(at_port(5432), None);
+    assert_eq!(at_port(5433), Some(Reason::Loopback));
+}
+
+#[test]
 fn a_grant_of_an_ipv4_address_covers_the_forms_that_carry_it() {
     for text in ["::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "2002:a01:203::"] {
         assert_eq!(at(text, &["10.1.0.0/16"], &[]), None, "{text}");
         assert_eq!(at(text, &["10.2.0.0/16"], &[]), Some(Reason::Private), "{text}");
     }
-    assert_eq!(at("::ffff:10.1.2.3", &["::ffff:10.1.0.0/112"], &[]), None);
 }
 
 #[test]
@@ -169,8 +181,12 @@ fn v4() -> impl Strategy<Value = Ipv4Addr> {
     (first, second, any::<u8>(), any::<u8>()).prop_map(|(a, b, c, d)| Ipv4Addr::new(a, b, c, d))
 }
 
-fn net() -> impl Strategy<Value = IpNet> {
-    (v4(), 0..=32_u8).prop_map(|(ip, prefix)| IpNet::new(ip.into(), prefix).unwrap())
+fn net() -> impl Strategy<Value = GrantedNetwork> {
+    let port = proptest::option::of(proptest::sample::select(vec![80, 443]));
+    (v4(), 0..=32_u8, port).prop_map(|(ip, prefix, port)| GrantedNetwork {
+        network: IpNet::new(ip.into(), prefix).unwrap(),
+        port,
+    })
 }
 
 proptest! {
@@ -214,7 +230,7 @@ proptest! {
         let with = prohibited(address, &granted, &[]);
         prop_assert!(with.is_none() || with == prohibited(address, &[], &[]));
         prop_assume!(!ip.is_unspecified());
-        let literal = [IpNet::from(IpAddr::from(ip))];
+        let literal = [GrantedNetwork { network: IpNet::from(IpAddr::from(ip)), port: Some(443) }];
         prop_assert_eq!(prohibited(address, &literal, &[address]), None);
     }
 }

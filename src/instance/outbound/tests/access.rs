@@ -5,9 +5,8 @@ async fn greeter() -> Upstream {
     Upstream::http(async |_| answer(200, &[], "hello")).await
 }
 
-fn granted(nets: &[&str]) -> Outbound {
-    let nets = nets.iter().map(|net| net.parse().unwrap()).collect();
-    Outbound { granted_addresses: nets, ..policy() }
+fn granted(texts: &[&str]) -> Outbound {
+    Outbound { granted_networks: networks(texts), ..policy() }
 }
 
 #[tokio::test]
