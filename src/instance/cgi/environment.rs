@@ -46,7 +46,7 @@ pub struct CgiRequest<'a> {
     pub headers: &'a HeaderMap,
     /// `host[:port]` of the request's target, which HTTP/2 has instead of a `host` field.
     pub authority: Option<&'a str>,
-    /// Where the app is mounted: `/`, or a path without a final slash.
+    /// Where the app is mounted: a path without a final slash; empty or `/` at the root.
     pub mount: &'a str,
     pub remote: SocketAddr,
     pub local: SocketAddr,
@@ -69,7 +69,7 @@ pub fn meta_variables(request: &CgiRequest<'_>, env: &[(String, String)]) -> Vec
 
 /// The program's arguments: its own name alone, whatever the query (see the module [`cgi`](super)).
 pub fn arguments(mount: &str) -> Vec<String> {
-    vec![decoded(mount)]
+    vec![decoded(if mount.is_empty() { "/" } else { mount })]
 }
 
 /// Fields that have a variable of their own, or that concern a connection which is not the program's.

@@ -95,6 +95,7 @@ fn script_name_and_path_info_divide_the_path_at_the_mount() {
     for (path, mount, script_name, path_info) in [
         ("/", "/", "", "/"),
         ("/a", "/", "", "/a"),
+        ("/a", "", "", "/a"),
         ("/a", "/a", "/a", ""),
         ("/a/", "/a", "/a", "/"),
         ("/ab", "/a", "/a", "/ab"),
@@ -266,6 +267,7 @@ fn a_mapped_client_address_is_given_as_ipv4() {
 fn a_query_never_becomes_an_argument() {
     assert_eq!(arguments("/caf%C3%A9"), ["/café"]);
     assert_eq!(arguments("/"), ["/"]);
+    assert_eq!(arguments(""), ["/"]);
 }
 
 proptest! {
