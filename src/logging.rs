@@ -62,6 +62,8 @@ pub struct Access<'a> {
     pub app: Option<&'a str>,
     pub request_id: &'a str,
     pub peer: SocketAddr,
+    /// False if the answer broke off or its client left.
+    pub complete: bool,
 }
 
 /// Whether anybody reads the access log; asking first saves gathering what goes into it.
@@ -82,6 +84,7 @@ pub fn access(access: &Access<'_>) {
         app = access.app.unwrap_or("-"),
         request_id = access.request_id,
         peer = %access.peer,
+        complete = access.complete,
     );
 }
 

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `hostler` program: see `hostler --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hostler::cli::run(std::env::args_os())
+}

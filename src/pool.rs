@@ -25,6 +25,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use thiserror::Error;
 
 mod backoff;
@@ -138,7 +139,7 @@ pub enum PolicyError {
 /// A snapshot of a pool. The first six count what is there now, the others what happened since the pool was made.
 ///
 /// `made` = `idle` + `leased` + `resetting` + `leaving` + `discarded` at any time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Ready instances in the pool.
     pub idle: u32,

@@ -3,14 +3,25 @@
 //! A listener accepts ([`accept`]) and hands each connection to a task of its own ([`connection`]), which speaks
 //! HTTP/1.1 or HTTP/2, whatever the client's first bytes say, on hyper. Each request goes to a
 //! [`connection::Handler`] with its body as it comes; [`body`] has what a handler needs to take request bodies in
-//! and send response bodies out within bounds. [`drain`] ends it all without losing an accepted request.
+//! and send response bodies out within bounds. [`handler`] is the host's own: it follows a
+//! request from its route to its answer, and [`reply`] turns what goes wrong into one. [`drain`] ends it all without
+//! losing an accepted request.
 
 pub mod accept;
 pub mod connection;
+
+pub mod handler;
+pub mod reply;
 
 pub mod body;
 
 pub mod drain;
 
+mod access;
 #[cfg(test)]
 mod testing;
+
+/// A request's id as it stands in logs and answers.
+pub(crate) fn request_id(id: u64) -> String {
+    format!("{id:016x}")
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::layer::{Grant, Layer};
-use super::numbers::{Number, Numbers, Rule};
+use super::numbers::{Number, Numbers, RULES, Rule};
 use super::origin::Destination;
 use super::problem::{Position, quoted};
 use super::reader::{self, Document};
@@ -37,6 +37,22 @@ impl Policy {
         let config = Request { policy: self, app, grant: self.grant(app), own: &own, doc: &doc }.judge();
         let problems = doc.into_problems();
         if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Bytes of linear memory that some app may have: what each memory must be able to grow to.
+    pub fn largest_memory(&self) -> u64 {
+        self.largest(Number::MemoryLimit)
+    }
+
+    /// Elements that a table of some app may have.
+    pub fn largest_table(&self) -> usize {
+        usize::try_from(self.largest(Number::TableLimit)).unwrap_or(usize::MAX)
+    }
+
+    fn largest(&self, number: Number) -> u64 {
+        let default = RULES.iter().find(|rule| rule.limit == number).map(|rule| self.default_of(rule));
+        let granted = self.grants.values().filter_map(|grant| grant.limits.get(number).as_ref());
+        granted.map(|given| given.value).chain(default).max().unwrap_or(0)
     }
 
     /// The grant that counts for an app, and its name.

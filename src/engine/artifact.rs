@@ -32,9 +32,8 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-/// Version of the way from prepared bytes to an artifact. It is part of each key: raise it when a change in that way
-/// makes older artifacts wrong though bytes and engine are the same.
-const RECIPE: u32 = 1;
+use crate::prepare;
+
 /// Version of the trailer's layout.
 const FORMAT: u32 = 1;
 const MAGIC: [u8; 8] = *b"HOSTLERa";
@@ -46,6 +45,16 @@ pub(super) const TRAILER_LEN: usize = 88;
 pub enum CodeKind {
     Module,
     Component,
+}
+
+impl CodeKind {
+    /// What an app of this kind is compiled as.
+    pub fn of(kind: prepare::Kind) -> CodeKind {
+        match kind {
+            prepare::Kind::CommandModule => CodeKind::Module,
+            _ => CodeKind::Component,
+        }
+    }
 }
 
 /// Compiled code, ready to be linked. A clone shares the code.
@@ -76,7 +85,7 @@ impl Key {
     /// The key of what `engine` makes of prepared bytes whose SHA-256 is `digest`.
     pub fn new(engine: &Engine, kind: CodeKind, digest: &[u8; 32]) -> Key {
         let mut hasher = KeyHasher(Sha256::new_with_prefix(b"hostler artifact"));
-        hasher.0.update(RECIPE.to_le_bytes());
+        hasher.0.update(prepare::recipe());
         hasher.0.update(kind.tag().to_le_bytes());
         hasher.0.update(digest);
         // Covers Wasmtime's own version, the CPU's features and every setting that shapes code.

@@ -25,6 +25,11 @@ impl Kind {
     pub fn concurrency(self) -> bool {
         self == Kind::Http03
     }
+
+    /// Run as a CGI program.
+    pub fn is_command(self) -> bool {
+        matches!(self, Kind::CommandModule | Kind::CommandComponent)
+    }
 }
 
 impl fmt::Display for Kind {

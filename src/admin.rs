@@ -1,0 +1,139 @@
+//! What the operator sees of a running host: `/status`, `/metrics` and `/health`, on a listener of their own.
+//!
+//! It shares no thread with the serving of apps, so it answers when they don't.
+
+mod prometheus;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use crate::config::{Mode, Reset};
+use crate::engine::Engines;
+use crate::metrics::AppMetrics;
+use crate::pool::{Budget, Stats};
+use crate::registry::Registry;
+use crate::server::connection::{Handler, Peer};
+use crate::server::body::ResponseBody;
+
+/// Everything that `/status` tells.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub version: &'static str,
+    pub uptime_seconds: u64,
+    /// How instances are reset, in words, and the settings themselves.
+    pub reset: String,
+    pub engine: crate::engine::EngineSettings,
+    /// Units of the instance budget: in all, and held by instances.
+    pub budget: BudgetStatus,
+    pub apps: Vec<AppStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BudgetStatus {
+    pub total: u32,
+    pub used: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AppStatus {
+    pub app: String,
+    /// Why the app's present files are not live, if they are not.
+    pub problem: Option<String>,
+    pub release: Option<ReleaseStatus>,
+    pub requests: AppMetrics,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ReleaseStatus {
+    pub number: u64,
+    pub digest: String,
+    pub file: String,
+    pub kind: String,
+    pub mount: String,
+    pub hosts: Vec<String>,
+    pub mode: Mode,
+    pub reset: Reset,
+    pub code: String,
+    pub instances: Stats,
+}
+
+/// Answers the admin listener's requests.
+#[derive(Clone)]
+pub struct AdminHandler(Arc<Shared>);
+
+struct Shared {
+    registry: Arc<Registry>,
+    engines: Arc<Engines>,
+    budget: Budget,
+    started: Instant,
+}
+
+impl AdminHandler {
+    pub fn new(registry: Arc<Registry>, engines: Arc<Engines>, budget: Budget) -> AdminHandler {
+        AdminHandler(Arc::new(Shared { registry, engines, budget, started: Instant::now() }))
+    }
+
+    pub fn status(&self) -> Status {
+        let Shared { registry, engines, budget, started } = &*self.0;
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: started.elapsed().as_secs(),
+            reset: engines.settings().to_string(),
+            engine: engines.settings().clone(),
+            budget: BudgetStatus { total: budget.units(), used: budget.units() - budget.free() },
+            apps: registry
+                .apps()
+                .into_iter()
+                .map(|view| AppStatus {
+                    requests: registry.counters(&view.app).snapshot(),
+                    app: view.app.to_string(),
+                    problem: view.problem,
+                    release: view.live.map(|release| ReleaseStatus {
+                        number: release.number,
+                        digest: release.digest.clone(),
+                        file: release.file.clone(),
+                        kind: release.kind.to_string(),
+                        mount: release.mount.to_string(),
+                        hosts: release.config.hosts.clone(),
+                        mode: release.config.mode,
+                        reset: release.config.reset,
+                        code: release.code.to_string(),
+                        instances: release.pool.stats(),
+                    }),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Handler for AdminHandler {
+    type Body = ResponseBody;
+
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
+        }
+        match request.uri().path() {
+            "/health" => answer(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4", prometheus::text(&self.status())),
+            "/" | "/status" => match serde_json::to_string_pretty(&self.status()) {
+                Ok(json) => answer(StatusCode::OK, "application/json", json + "\n"),
+                Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+            },
+            _ => answer(StatusCode::NOT_FOUND, "text/plain", "try /status, /metrics or /health\n".to_owned()),
+        }
+    }
+}
+
+fn answer(status: StatusCode, content_type: &'static str, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::fixed(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,56 @@
+//! The command line, one file per verb.
+
+mod check;
+mod exit;
+mod inspect;
+mod serve;
+mod settings;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// An application host for WebAssembly: drop .wasm apps into a folder and they are served over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "hostler", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve a folder of apps over HTTP.
+    Serve(serve::Serve),
+    /// Check the configuration and all apps of a folder without serving them.
+    Check(check::Check),
+    /// Say what a .wasm file is: its kind, imports, exports and sizes, and the modes it may run in.
+    Inspect(inspect::Inspect),
+}
+
+/// Runs the program with these arguments and returns its exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            let _ = error.print();
+            return if usage { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let exit = match cli.verb {
+        Verb::Serve(serve) => serve.run(),
+        Verb::Check(check) => check.run(),
+        Verb::Inspect(inspect) => inspect.run(),
+    };
+    match exit {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("hostler: {error:#}");
+            Exit::Failed.into()
+        }
+    }
+}

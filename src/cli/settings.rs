@@ -1,0 +1,67 @@
+//! What the verbs have in common: where their settings come from.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Exit;
+use crate::config::{self, HOST_FILE, HostConfig, Overrides, Policy, Problem};
+
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// The folder of apps [default: apps].
+    folder: Option<PathBuf>,
+    /// The operator's configuration file [default: hostler.toml, if there is one].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of the code cache [default: hostler in the user's cache folder].
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// What is logged: a level, or a filter such as hostler=debug [default: info].
+    #[arg(long, value_name = "FILTER")]
+    log_level: Option<String>,
+}
+
+impl CommonArgs {
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.config.clone(),
+            folder: self.folder.clone(),
+            cache_dir: self.cache_dir.clone(),
+            log_level: self.log_level.clone(),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// The operator's settings: flags before the environment before the file before the defaults.
+pub fn load(flags: Overrides) -> Result<(HostConfig, Policy), Vec<Problem>> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        // What is not text is none of ours.
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    });
+    let overrides = flags.over(Overrides::from_env(variables)?);
+    let default = Path::new(HOST_FILE);
+    let file = overrides.config.clone().or_else(|| default.exists().then(|| default.to_owned()));
+    config::load_host(file.as_deref(), &overrides)
+}
+
+/// Prints all problems and says what kind of failure that is.
+pub fn report(problems: &[Problem]) -> Exit {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    Exit::Config
+}
+
+/// Takes as many open files as the system lets this process have: each app's code keeps one open.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+    }
+}

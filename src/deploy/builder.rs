@@ -1,0 +1,187 @@
+//! From an app's bytes and config text to a release whose first instances are ready.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, AppConfig, Mode, Problem};
+use crate::engine::{
+    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, Source, TABLES_PER_INSTANCE,
+};
+use crate::instance::outbound::OutboundClient;
+use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, MakeError};
+use crate::metrics::AppCounters;
+use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
+use crate::prepare::{self, Checked, Facts, Refusal};
+use crate::release::{CodeOrigin, Release, pool_policy};
+use crate::router::{BadName, BadPath, Mount};
+
+/// Why a deploy failed. What was live before stays so.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    #[error("{}", list(.0))]
+    Config(Vec<Problem>),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("its name makes no path: {0}")]
+    Name(#[from] BadName),
+    #[error("its path is refused: {0}")]
+    Path(#[from] BadPath),
+    #[error("{0}")]
+    Compile(#[from] CompileError),
+    #[error("it can't be linked to the host: {0}")]
+    Link(String),
+    #[error("its pool can't be made: {0}")]
+    Pool(#[from] PolicyError),
+    #[error("its first instances can't be made: {0}")]
+    Start(#[from] PrewarmError<MakeError>),
+    #[error("{0}")]
+    Route(#[from] crate::registry::RouteTaken),
+    #[error("the deploy was ended: {0}")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+/// An app's files as they were read.
+pub struct Sources {
+    pub app: Arc<str>,
+    /// As the user knows it: the file's name below the apps folder.
+    pub file: String,
+    pub wasm: Bytes,
+    /// The path and text of its config file.
+    pub config: Option<(Box<Path>, String)>,
+}
+
+/// Makes releases. One for the host; cheap to share.
+pub struct Builder {
+    pub engines: Arc<Engines>,
+    pub cache: Arc<CodeCache>,
+    pub policy: Arc<config::Policy>,
+    pub budget: Budget,
+    pub outbound: Arc<OutboundClient>,
+    /// Compilations under way at once, those of cold apps included.
+    pub compiling: Arc<Semaphore>,
+    /// The runtime that deploys run on.
+    pub control: tokio::runtime::Handle,
+    pub numbers: AtomicU64,
+}
+
+impl Builder {
+    /// Checks, compiles (or takes from the code cache), links and instantiates; nothing is live yet.
+    ///
+    /// # Errors
+    /// See [`DeployError`]. Nothing is left behind but an artifact in the code cache.
+    pub async fn build(
+        self: &Arc<Self>,
+        sources: Sources,
+        counters: Arc<AppCounters>,
+    ) -> Result<Arc<Release>, DeployError> {
+        let builder = self.clone();
+        // Hashing, validating and compiling are work for a thread that may block.
+        let prepared = tokio::task::spawn_blocking(move || builder.prepare(sources)).await??;
+        let release = self.assemble(prepared, counters)?;
+        release.pool.prewarm().await?;
+        Ok(Arc::new(release))
+    }
+
+    /// The part of a deploy that works on bytes alone.
+    fn prepare(&self, sources: Sources) -> Result<Prepared, DeployError> {
+        let Sources { app, file, wasm, config } = sources;
+        let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
+        let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
+        let mount = match &config.path {
+            Some(path) => Mount::parse(path)?,
+            None => Mount::of_app(&app)?,
+        };
+        let checked = prepare::check(&wasm)?;
+        let engine = self.engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
+        let (code, origin) = if config.mode == Mode::Cold {
+            // Compiled once all the same: a deploy that could never answer is refused now.
+            let payload = crate::engine::compile(engine, &wasm, CodeKind::of(checked.kind))?;
+            AppCode::link(checked.kind, &crate::engine::load_bytes(engine, &payload, CodeKind::of(checked.kind))?)
+                .map_err(link_error)?;
+            (PreparedCode::Cold(wasm), CodeOrigin::PerRequest)
+        } else {
+            let digest = checked.digest.as_bytes();
+            let kind = CodeKind::of(checked.kind);
+            let loaded = self.cache.code_with(engine, kind, digest, || {
+                let _permit = self.control.block_on(self.compiling.acquire());
+                crate::engine::compile(engine, &wasm, kind)
+            })?;
+            let origin = match loaded.source {
+                Source::Cache => CodeOrigin::Loaded(loaded.took),
+                Source::Compiled => CodeOrigin::Compiled(loaded.took),
+            };
+            (PreparedCode::Loaded(loaded.code), origin)
+        };
+        Ok(Prepared { app, file, config, mount, checked, code, origin })
+    }
+
+    fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
+        let Prepared { app, file, config, mount, checked, code, origin } = prepared;
+        let config = Arc::new(config);
+        let outbound = self.outbound.for_app(&app, config.outbound.clone());
+        let policy = Arc::new(InstancePolicy { app: app.clone(), config: config.clone(), outbound });
+        let factory = match code {
+            PreparedCode::Loaded(code) => {
+                Factory::new(AppCode::link(checked.kind, &code).map_err(link_error)?, policy)
+            }
+            PreparedCode::Cold(wasm) => {
+                let cold = ColdCode {
+                    engines: self.engines.clone(),
+                    kind: checked.kind,
+                    wasm,
+                    compiling: self.compiling.clone(),
+                };
+                Factory::cold(cold, policy)
+            }
+        };
+        let pool = Pool::new(factory, pool_policy(&config), weight(&checked.facts), &self.budget)?;
+        Ok(Release {
+            number: self.numbers.fetch_add(1, Relaxed) + 1,
+            digest: checked.digest.to_string(),
+            forwarded_prefix: Release::forwarded_prefix(&mount),
+            kind: checked.kind,
+            code: origin,
+            expired: CancellationToken::new(),
+            app,
+            file,
+            config,
+            mount,
+            pool,
+            counters,
+        })
+    }
+}
+
+struct Prepared {
+    app: Arc<str>,
+    file: String,
+    config: AppConfig,
+    mount: Mount,
+    checked: Checked,
+    code: PreparedCode,
+    origin: CodeOrigin,
+}
+
+enum PreparedCode {
+    Loaded(Code),
+    Cold(Bytes),
+}
+
+/// Units of the budget that one instance takes: as many as its scarcest kind of allocator slot needs.
+fn weight(facts: &Facts) -> u32 {
+    let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
+    count(facts.memories.len()).max(count(facts.tables.len()).div_ceil(TABLES_PER_INSTANCE)).max(1)
+}
+
+fn link_error(error: wasmtime::Error) -> DeployError {
+    DeployError::Link(format!("{error:#}"))
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,290 @@
+//! Applies the plan: looks, reads, builds, publishes, retires.
+//!
+//! One loop owns the planner; all that takes time runs beside it as a job, and what came of it is fed back. So one
+//! app's slow compilation delays no other app.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::builder::{Builder, DeployError, Sources};
+use super::name::AppName;
+use super::plan::{AfterRead, Planner, Step};
+use super::read::{Digests, ReadApp, ReadError, read};
+use super::scan::{self, FolderState, Found, ScanError, scan};
+use super::watcher::Watcher;
+use crate::config;
+use crate::prepare::Refusal;
+use crate::registry::Registry;
+use crate::release::Release;
+
+/// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
+const MAX_DEPLOYS: usize = 16;
+
+/// Largest app that is read, bytes.
+pub const MAX_APP_SIZE: u64 = 256 << 20;
+
+/// How far the deployer is with the folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Looks at the folder so far.
+    pub looks: u64,
+    /// Apps that were seen and have not come to anything yet.
+    pub pending: usize,
+}
+
+impl Progress {
+    /// Every app that was seen is live, or known why not.
+    pub fn settled(&self) -> bool {
+        self.looks > 0 && self.pending == 0
+    }
+}
+
+/// Keeps what is live in step with the apps folder.
+pub struct Deployer {
+    folder: PathBuf,
+    scan_interval: Duration,
+    planner: Planner,
+    builder: Arc<Builder>,
+    registry: Arc<Registry>,
+    address: SocketAddr,
+    jobs: JoinSet<Done>,
+    slots: Arc<Semaphore>,
+    state: FolderState,
+    looks: u64,
+    /// What was last said of each path, so that it is said once.
+    said: BTreeMap<String, String>,
+    progress: watch::Sender<Progress>,
+}
+
+/// What a job has come to.
+enum Done {
+    Read { app: AppName, found: Found, result: Result<ReadApp, ReadError>, slot: OwnedSemaphorePermit },
+    Built { app: AppName, digests: Digests, result: Result<Arc<Release>, DeployError> },
+    Drained,
+}
+
+impl Deployer {
+    /// `address`: where apps are served, for what is said about them.
+    pub fn new(
+        apps: &config::Apps,
+        builder: Builder,
+        registry: Arc<Registry>,
+        address: SocketAddr,
+    ) -> (Deployer, watch::Receiver<Progress>) {
+        let (progress, receiver) = watch::channel(Progress::default());
+        let deployer = Deployer {
+            folder: apps.folder.clone(),
+            scan_interval: apps.scan_interval,
+            planner: Planner::new(apps.settle_time),
+            builder: Arc::new(builder),
+            registry,
+            address,
+            jobs: JoinSet::new(),
+            slots: Arc::new(Semaphore::new(MAX_DEPLOYS)),
+            state: FolderState::default(),
+            looks: 0,
+            said: BTreeMap::new(),
+            progress,
+        };
+        (deployer, receiver)
+    }
+
+    /// Runs until it is stopped. Jobs under way are dropped then: a deploy that is not live was none.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut watcher = Watcher::start(self.folder.clone(), self.scan_interval);
+        loop {
+            let next_look = self.planner.next_look();
+            let look_again = async {
+                match next_look {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = watcher.changed() => self.look().await,
+                () = look_again => self.look().await,
+                Some(done) = self.jobs.join_next() => self.feed_back(done),
+            }
+            self.report_progress();
+        }
+    }
+
+    /// Looks at the folder and starts what follows.
+    async fn look(&mut self) {
+        let folder = self.folder.clone();
+        let looked =
+            tokio::task::spawn_blocking(move || scan(&folder, &scan::Limits::default())).await;
+        match looked {
+            Ok(Ok(state)) => {
+                self.unsay("");
+                self.state = state;
+            }
+            Ok(Err(error)) => {
+                self.say_folder(&error);
+                return;
+            }
+            Err(_) => return,
+        }
+        self.report_problems();
+        let plan = self.planner.look(&self.state, Instant::now());
+        for step in plan.steps {
+            match step {
+                Step::Read { app, found } => self.start_reading(app, found),
+                Step::Retire { app } => self.retire(&app),
+            }
+        }
+        self.looks += 1;
+    }
+
+    fn start_reading(&mut self, app: AppName, found: Found) {
+        let slots = self.slots.clone();
+        self.jobs.spawn(async move {
+            let slot = match slots.acquire_owned().await {
+                Ok(slot) => slot,
+                // The semaphore is never closed.
+                Err(_) => return Done::Drained,
+            };
+            let files = found.clone();
+            let result = tokio::task::spawn_blocking(move || read(&files, MAX_APP_SIZE)).await;
+            let result = result.unwrap_or(Err(ReadError::Changed));
+            Done::Read { app, found, result, slot }
+        });
+    }
+
+    fn feed_back(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(Done::Read { app, found, result: Ok(files), slot }) => {
+                match self.planner.read(&app, &found, &files.after, files.digests) {
+                    AfterRead::Deploy => self.start_building(app, found, files, slot),
+                    AfterRead::Nothing | AfterRead::Again => {}
+                }
+            }
+            Ok(Done::Read { app, found, result: Err(error), .. }) => {
+                self.planner.unreadable(&app, &found, &error, Instant::now());
+                if !matches!(error, ReadError::Changed | ReadError::Gone) {
+                    self.failed(&app, &error);
+                }
+            }
+            Ok(Done::Built { app, digests, result }) => self.built(&app, digests, result),
+            Ok(Done::Drained) => {}
+            Err(error) => tracing::error!("a deploy job ended unexpectedly: {error}"),
+        }
+    }
+
+    fn start_building(&mut self, app: AppName, found: Found, files: ReadApp, slot: OwnedSemaphorePermit) {
+        let name: Arc<str> = app.as_str().into();
+        let relative = |path: &std::path::Path| path.strip_prefix(&found.folder).unwrap_or(path).to_owned();
+        let config = found.config.as_ref().zip(files.config);
+        let sources = Sources {
+            app: name.clone(),
+            file: relative(&found.wasm.path).display().to_string(),
+            wasm: files.wasm,
+            config: config.map(|(stamp, text)| (relative(&stamp.path).into_boxed_path(), text)),
+        };
+        let (builder, counters, digests) = (self.builder.clone(), self.registry.counters(&name), files.digests);
+        self.jobs.spawn(async move {
+            let result = builder.build(sources, counters).await;
+            drop(slot);
+            Done::Built { app, digests, result }
+        });
+    }
+
+    fn built(&mut self, app: &AppName, digests: Digests, result: Result<Arc<Release>, DeployError>) {
+        let published = result.and_then(|release| {
+            let before = self.registry.publish(release.clone())?;
+            Ok((release, before))
+        });
+        match published {
+            Ok((release, before)) => {
+                self.planner.deployed(app, digests);
+                self.unsay(app.as_str());
+                self.say_live(&release);
+                if let Some(before) = before {
+                    self.drain(before);
+                }
+            }
+            Err(DeployError::Refused(Refusal::Incomplete(cut))) => {
+                self.planner.incomplete(app, digests);
+                self.failed(app, &format_args!("{cut}; it is looked at again when it changes"));
+            }
+            Err(error) => {
+                self.planner.failed(app, digests, error.to_string());
+                self.failed(app, &error);
+            }
+        }
+    }
+
+    fn retire(&mut self, app: &AppName) {
+        self.unsay(app.as_str());
+        if let Some(release) = self.registry.retire(app.as_str()) {
+            tracing::info!(app = app.as_str(), release = release.number, "retired: its file is gone");
+            self.drain(release);
+        }
+        // Its route is free now, perhaps for an app that was refused it.
+        self.planner.retry_failed();
+    }
+
+    fn drain(&mut self, release: Arc<Release>) {
+        self.jobs.spawn(async move {
+            release.drain().await;
+            Done::Drained
+        });
+    }
+
+    fn failed(&mut self, app: &AppName, error: &dyn std::fmt::Display) {
+        let problem = error.to_string();
+        let live = self.registry.problem(&app.as_str().into(), problem.clone());
+        let still = if live { "; the release before serves on" } else { "" };
+        if self.said.insert(app.as_str().to_owned(), problem.clone()).as_ref() != Some(&problem) {
+            tracing::error!(app = app.as_str(), "not deployed: {problem}{still}");
+        }
+    }
+
+    fn report_problems(&mut self) {
+        for problem in &self.state.problems {
+            let (path, text) = (problem.path.display().to_string(), problem.trouble.to_string());
+            if self.said.insert(format!("/{path}"), text.clone()).as_ref() != Some(&text) {
+                tracing::warn!(path, "not taken as an app: {text}");
+            }
+        }
+        let there = |path: &str| self.state.problems.iter().any(|problem| problem.path.display().to_string() == path);
+        self.said.retain(|path, _| path.strip_prefix('/').is_none_or(there));
+    }
+
+    fn say_folder(&mut self, error: &ScanError) {
+        let text = error.to_string();
+        if self.said.insert(String::new(), text.clone()).as_ref() != Some(&text) {
+            tracing::error!("{text}; what is live stays so");
+        }
+    }
+
+    fn unsay(&mut self, what: &str) {
+        self.said.remove(what);
+    }
+
+    fn say_live(&self, release: &Release) {
+        let host = release.config.hosts.first().map(|host| format!("{host}:{}", self.address.port()));
+        let url = format!("http://{}{}", host.unwrap_or(self.address.to_string()), release.mount);
+        tracing::info!(
+            url,
+            file = release.file,
+            kind = %release.kind,
+            mode = %release.config.mode,
+            code = %release.code,
+            "live"
+        );
+    }
+
+    fn report_progress(&self) {
+        let pending = self.state.apps.keys().filter(|app| self.planner.outcome(app).is_none()).count();
+        self.progress.send_replace(Progress { looks: self.looks, pending });
+    }
+}

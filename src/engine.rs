@@ -1,0 +1,87 @@
+//! The engines: how guest code is compiled, where instances are allocated, and what interrupts a guest.
+//!
+//! Two Wasmtime engines serve all apps. The *plain* one has no support for concurrent calls into one store, which
+//! makes a clean call about a third cheaper; the *concurrent* one is made when the first wasi:http 0.3 app comes.
+//! Both get their settings from one place, so that the code cache's keys can't drift. All `unsafe` code of the host
+//! is below this module.
+
+mod address_space;
+mod artifact;
+mod cache;
+mod settings;
+mod ticker;
+
+use std::sync::{Arc, OnceLock};
+
+pub use address_space::{AllocatorSize, Footprint, plan};
+pub use artifact::{Code, CodeKind, CompileError, compile, load_bytes};
+pub use cache::{CacheError, CodeCache, Loaded, Source};
+pub use settings::{Allocation, EngineSettings, TABLES_PER_INSTANCE};
+
+use crate::prepare::Kind;
+use ticker::EpochTicker;
+
+/// Which of the two engines a kind of app runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EngineKind {
+    /// Without concurrent calls: wasi:http 0.2 and commands.
+    Plain,
+    /// With them: wasi:http 0.3.
+    Concurrent,
+}
+
+impl EngineKind {
+    /// The engine that an app of this kind runs in.
+    pub fn of(kind: Kind) -> EngineKind {
+        if kind.concurrency() { EngineKind::Concurrent } else { EngineKind::Plain }
+    }
+
+    /// A kind of app that runs in it.
+    fn example(self) -> Kind {
+        match self {
+            EngineKind::Plain => Kind::Http02,
+            EngineKind::Concurrent => Kind::Http03,
+        }
+    }
+}
+
+/// The two engines of a host and the thread that advances their epochs.
+pub struct Engines {
+    settings: EngineSettings,
+    ticker: EpochTicker,
+    plain: wasmtime::Engine,
+    concurrent: OnceLock<wasmtime::Engine>,
+}
+
+impl Engines {
+    /// Makes the plain engine and starts the epoch ticker.
+    pub fn new(settings: EngineSettings) -> wasmtime::Result<Arc<Engines>> {
+        let plain = wasmtime::Engine::new(&settings.config(EngineKind::Plain))?;
+        let ticker = EpochTicker::start(settings.epoch_tick)
+            .map_err(|error| wasmtime::Error::msg(format!("cannot start the epoch thread: {error}")))?;
+        ticker.watch(&plain);
+        Ok(Arc::new(Engines { settings, ticker, plain, concurrent: OnceLock::new() }))
+    }
+
+    /// The engine of this kind; the concurrent one is made at its first use.
+    pub fn get(&self, kind: EngineKind) -> wasmtime::Result<&wasmtime::Engine> {
+        match kind {
+            EngineKind::Plain => Ok(&self.plain),
+            EngineKind::Concurrent => {
+                if let Some(engine) = self.concurrent.get() {
+                    return Ok(engine);
+                }
+                // Two deploys may race here; the loser's engine is dropped before anything was made in it.
+                let engine = wasmtime::Engine::new(&self.settings.config(kind))?;
+                Ok(self.concurrent.get_or_init(|| {
+                    self.ticker.watch(&engine);
+                    engine
+                }))
+            }
+        }
+    }
+
+    pub fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+}

@@ -1,0 +1,150 @@
+//! Every setting of the engines, in one place.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
+
+use super::address_space::{Footprint, plan};
+use super::EngineKind;
+use crate::prepare;
+
+/// Tables that one unit of the pool's budget stands for; an app with more takes more units.
+pub const TABLES_PER_INSTANCE: u32 = 8;
+
+/// Core instances that one unit of the budget stands for. Wasmtime only counts them, so this can be generous: a
+/// Python component has about thirty.
+const CORE_INSTANCES_PER_INSTANCE: u32 = 64;
+
+/// Instances the allocator has room for beyond the budget, so that a permit is always below the allocator's limit.
+const ALLOCATOR_MARGIN: u32 = 16;
+
+/// Address space of one guest's stack.
+const STACK: u64 = 2 << 20;
+
+/// Guard behind each linear memory: lets compiled code leave out bounds checks for accesses with small offsets.
+const MEMORY_GUARD: u64 = 32 << 20;
+
+/// Where an instance's memories, tables and stacks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Allocation {
+    /// Slots that are kept mapped and reused. The host's choice.
+    Pooling,
+    /// Mapped afresh for each instance: slower, for comparison and for machines with little address space.
+    OnDemand,
+}
+
+/// The settings of both engines. Whatever changes compiled code enters the code cache's keys by way of Wasmtime's
+/// compatibility hash.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EngineSettings {
+    pub allocation: Allocation,
+    /// Units of the pool's budget: instances of all apps together.
+    pub instances: u32,
+    /// Address space for each linear memory, bytes.
+    pub memory_reservation: u64,
+    /// Elements that a table may have.
+    pub table_elements: usize,
+    /// Bytes of each memory that are erased in place when an instance is dropped; the rest is given back to the
+    /// kernel.
+    pub memory_keep_resident: usize,
+    /// The same for each table.
+    pub table_keep_resident: usize,
+    /// Ask the kernel which pages a guest has touched. Off: on this line of Wasmtime the question misses pages that
+    /// are swapped out or just being migrated, which then keep the previous guest's bytes.
+    pub pagemap_scan: bool,
+    /// How often a guest that runs is interrupted.
+    pub epoch_tick: Duration,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        EngineSettings {
+            allocation: Allocation::Pooling,
+            instances: 1000,
+            memory_reservation: 4 << 30,
+            table_elements: 100_000,
+            memory_keep_resident: 0,
+            table_keep_resident: 16 << 10,
+            pagemap_scan: false,
+            epoch_tick: Duration::from_millis(2),
+        }
+    }
+}
+
+impl EngineSettings {
+    /// Fits the number of instances and the reservations to the address space there is.
+    ///
+    /// `memory_limit`: bytes that a linear memory must be able to grow to. Returns what the operator should know, if
+    /// there is less than was wanted.
+    pub fn fit(&mut self, memory_limit: u64) -> Option<String> {
+        let tables = u64::from(TABLES_PER_INSTANCE) * (self.table_elements as u64 * 8).next_multiple_of(4096);
+        let footprint = Footprint { memories: 1, memory_limit, guard: MEMORY_GUARD, rest: tables + STACK };
+        let size = plan(self.instances.saturating_add(ALLOCATOR_MARGIN), &footprint);
+        self.instances = size.instances.saturating_sub(ALLOCATOR_MARGIN).max(1);
+        self.memory_reservation = size.reservation;
+        size.note
+    }
+
+    pub(super) fn config(&self, kind: EngineKind) -> Config {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .memory_reservation(self.memory_reservation)
+            .memory_guard_size(MEMORY_GUARD)
+            .async_stack_size(STACK as usize)
+            .concurrency_support(kind == EngineKind::Concurrent)
+            .wasm_features(WasmFeatures::all(), false)
+            .wasm_features(prepare::features(kind.example()), true)
+            // Frames of a trap are for the log; the machine's own unwinder needs nothing of them.
+            .native_unwind_info(false)
+            .allocation_strategy(match self.allocation {
+                Allocation::Pooling => InstanceAllocationStrategy::Pooling(self.pooling()),
+                Allocation::OnDemand => InstanceAllocationStrategy::OnDemand,
+            });
+        config
+    }
+
+    fn pooling(&self) -> PoolingAllocationConfig {
+        let total = self.instances + ALLOCATOR_MARGIN;
+        let mut pooling = PoolingAllocationConfig::new();
+        pooling
+            .total_component_instances(total)
+            .total_core_instances(total.saturating_mul(CORE_INSTANCES_PER_INSTANCE))
+            .total_memories(total)
+            .total_stacks(total)
+            .total_tables(total.saturating_mul(TABLES_PER_INSTANCE))
+            .max_memories_per_module(8)
+            .max_tables_per_module(TABLES_PER_INSTANCE)
+            .max_core_instance_size(4 << 20)
+            .max_component_instance_size(4 << 20)
+            .table_elements(self.table_elements)
+            .max_memory_size(usize::try_from(self.memory_reservation).unwrap_or(usize::MAX))
+            .linear_memory_keep_resident(self.memory_keep_resident)
+            .table_keep_resident(self.table_keep_resident)
+            .pagemap_scan(if self.pagemap_scan { Enabled::Yes } else { Enabled::No });
+        pooling
+    }
+}
+
+/// The settings that decide how an instance is reset, in one line for log and status.
+impl fmt::Display for EngineSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let allocation = match self.allocation {
+            Allocation::Pooling => "pooling",
+            Allocation::OnDemand => "on-demand",
+        };
+        write!(
+            f,
+            "reset by replace: {allocation} allocator, {} instances, {} MiB reserved per memory, kept resident: {} KiB \
+             per memory and {} KiB per table, pagemap_scan {}",
+            self.instances,
+            self.memory_reservation >> 20,
+            self.memory_keep_resident >> 10,
+            self.table_keep_resident >> 10,
+            if self.pagemap_scan { "ON (unsafe on this Wasmtime)" } else { "off" },
+        )
+    }
+}

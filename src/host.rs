@@ -1,0 +1,283 @@
+//! The host: configuration in, a running host out. All long-lived tasks are started and ended here.
+//!
+//! Two runtimes: one serves requests, the other deploys, answers the operator and keeps the pools in order. Guests
+//! that spin can slow the first one down, never the second.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::AdminHandler;
+use crate::config::{HostConfig, Policy};
+use crate::deploy::{Builder, Deployer, Progress};
+use crate::engine::{CodeCache, EngineSettings, Engines};
+use crate::instance::outbound::{OutboundClient, OutboundLimits};
+use crate::pool::Budget;
+use crate::registry::Registry;
+use crate::server::accept::{self, Listener};
+use crate::server::connection::Limits;
+use crate::server::drain::{Drain, Drained};
+use crate::server::handler::AppHandler;
+
+/// How often idle instances are looked through.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// A running host. Dropping it without [`Host::shutdown`] ends everything at once.
+pub struct Host {
+    address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    registry: Arc<Registry>,
+    budget: Budget,
+    admin: AdminHandler,
+    progress: watch::Receiver<Progress>,
+    drain: Drain,
+    drain_timeout: Duration,
+    stop: CancellationToken,
+    background: JoinSet<()>,
+    serving: Option<Runtime>,
+    control: Option<Runtime>,
+}
+
+/// What a shutdown left behind: all zero if everything ended in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftovers {
+    pub connections: usize,
+    /// Units of the instance budget that never came back.
+    pub units: u32,
+}
+
+impl Host {
+    /// Builds everything, binds the ports and begins to look at the folder. Returns before the apps are live.
+    ///
+    /// # Errors
+    /// What makes serving impossible: a port in use, a code cache that others may write to, no address space.
+    pub fn start(config: &HostConfig, policy: Policy) -> anyhow::Result<Host> {
+        let mut settings = EngineSettings {
+            instances: config.pool.max_instances,
+            table_elements: policy.largest_table(),
+            ..EngineSettings::default()
+        };
+        if let Some(note) = settings.fit(policy.largest_memory()) {
+            tracing::warn!("{note}");
+        }
+        Host::start_with(config, policy, settings)
+    }
+
+    /// The same with chosen engine settings.
+    pub fn start_with(
+        config: &HostConfig,
+        policy: Policy,
+        settings: EngineSettings,
+    ) -> anyhow::Result<Host> {
+        tracing::info!("{settings}");
+        let budget = Budget::new(settings.instances, config.pool.queue_size);
+        let engines = Engines::new(settings).map_err(|error| anyhow::anyhow!("cannot make the engine: {error:#}"))?;
+        let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
+        let registry = Arc::new(Registry::default());
+        let serving = runtime("serve", config.server.worker_threads)?;
+        let control = runtime("control", CONTROL_THREADS)?;
+        let control_handle = control.handle().clone();
+
+        let listener = {
+            let _runtime = serving.enter();
+            Listener::bind(config.server.listen)
+                .with_context(|| format!("cannot listen on {}", config.server.listen))?
+        };
+        let address = listener.local_addr();
+        let admin = AdminHandler::new(registry.clone(), engines.clone(), budget.clone());
+        let mut host = Host {
+            address,
+            admin_address: None,
+            registry: registry.clone(),
+            budget: budget.clone(),
+            admin,
+            progress: watch::channel(Progress::default()).1,
+            drain: Drain::new(),
+            drain_timeout: config.server.drain_timeout,
+            stop: CancellationToken::new(),
+            background: JoinSet::new(),
+            serving: Some(serving),
+            control: Some(control),
+        };
+        host.start_admin(config)?;
+        let outbound = OutboundClient::new(OutboundLimits::default());
+        let listeners: Vec<SocketAddr> = [Some(address), host.admin_address].into_iter().flatten().collect();
+        outbound.set_listeners(&listeners);
+        let builder = Builder {
+            outbound,
+            compiling: Arc::new(Semaphore::new(compile_jobs())),
+            policy: Arc::new(policy),
+            numbers: AtomicU64::new(0),
+            control: control_handle,
+            engines,
+            cache,
+            budget,
+        };
+        host.start_deploying(config, builder);
+        host.start_upkeep();
+        host.start_serving(config, listener);
+        Ok(host)
+    }
+}
+
+impl Host {
+    /// Where apps are served: the real port, if port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    pub fn status(&self) -> crate::admin::Status {
+        self.admin.status()
+    }
+
+    /// How far the deployer is: for those who wait for the folder's apps to be live.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Ends in order: no new connections, requests in flight to their end, then the apps; at most `drain_timeout`.
+    pub async fn shutdown(mut self) -> Leftovers {
+        let Drained { aborted, stuck } = self.drain.finish(self.drain_timeout).await;
+        if aborted + stuck > 0 {
+            tracing::warn!(aborted, stuck, "connections outlived drain_timeout");
+        }
+        self.stop.cancel();
+        while self.background.join_next().await.is_some() {}
+        for app in self.registry.apps() {
+            if let Some(release) = self.registry.retire(&app.app) {
+                release.drain().await;
+            }
+        }
+        let leftovers = Leftovers {
+            connections: self.drain.connections(),
+            units: self.budget.units() - self.budget.free(),
+        };
+        tracing::info!("stopped");
+        leftovers
+    }
+
+    fn start_admin(&mut self, config: &HostConfig) -> anyhow::Result<()> {
+        let (Some(listen), Some(control)) = (config.admin.listen, &self.control) else { return Ok(()) };
+        let _runtime = control.enter();
+        let listener = Listener::bind(listen).with_context(|| format!("cannot listen on {listen} (admin)"))?;
+        self.admin_address = Some(listener.local_addr());
+        let limits = Limits { max_connections: ADMIN_CONNECTIONS, ..limits(config) };
+        // Not drained: the operator sees the end of the host, too.
+        let serving = accept::serve(listener, limits, self.admin.clone(), Drain::new().signal());
+        let stop = self.stop.clone();
+        self.background.spawn_on(
+            async move {
+                tokio::select! {
+                    _ = serving => {}
+                    () = stop.cancelled() => {}
+                }
+            },
+            control.handle(),
+        );
+        Ok(())
+    }
+
+    fn start_deploying(&mut self, config: &HostConfig, builder: Builder) {
+        let Some(control) = &self.control else { return };
+        let (deployer, progress) = Deployer::new(&config.apps, builder, self.registry.clone(), self.address);
+        self.progress = progress;
+        self.background.spawn_on(deployer.run(self.stop.clone()), control.handle());
+    }
+
+    fn start_upkeep(&mut self) {
+        let Some(control) = &self.control else { return };
+        let (registry, stop) = (self.registry.clone(), self.stop.clone());
+        let upkeep = async move {
+            let mut tick = tokio::time::interval(UPKEEP);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = tick.tick() => {}
+                }
+                for release in registry.apps().into_iter().filter_map(|app| app.live) {
+                    release.pool.retire_idle(Instant::now());
+                    release.pool.top_up(Instant::now());
+                }
+            }
+        };
+        self.background.spawn_on(upkeep, control.handle());
+    }
+
+    fn start_serving(&mut self, config: &HostConfig, listener: Listener) {
+        let Some(serving) = &self.serving else { return };
+        let handler =
+            AppHandler::new(self.registry.clone(), config.server.error_detail, config.log.access);
+        let accepting = accept::serve(listener, limits(config), handler, self.drain.signal());
+        self.background.spawn_on(
+            async move {
+                let _ = accepting.await;
+            },
+            serving.handle(),
+        );
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // A runtime can't be waited for inside of one, which is where hosts are dropped in tests.
+        for runtime in [self.serving.take(), self.control.take()].into_iter().flatten() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Threads for deploys, the operator and upkeep; compiling has the runtime's blocking threads.
+const CONTROL_THREADS: usize = 1;
+
+/// Connections to the admin listener.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Compilations at once: half of the cores, so that serving keeps the rest.
+fn compile_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
+fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    // A low interval: sockets and timers are looked at often even when guests keep all threads busy.
+    builder.thread_name(name).event_interval(EVENT_INTERVAL).enable_all();
+    builder.build().with_context(|| format!("cannot start the {name} threads"))
+}
+
+/// Polls of tasks between two looks at sockets and timers.
+const EVENT_INTERVAL: u32 = 13;
+
+fn limits(config: &HostConfig) -> Limits {
+    let server = &config.server;
+    Limits {
+        max_connections: server.max_connections,
+        header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
+        max_header_bytes: server.max_header_bytes,
+        max_streams: server.max_streams,
+        ..Limits::default()
+    }
+}

@@ -1,0 +1,65 @@
+//! An instance: a Wasmtime store, the instantiated app in it, and its host state; the unit of pooling.
+//!
+//! In reading order: [`factory`] makes instances and resets them, [`call`] runs one request's guest code in an
+//! instance, [`exchange`] drives that call and takes its response while it runs. [`state`], [`limits`], [`clock`]
+//! and [`output`] are what an instance's store holds; [`cgi`] and [`outbound`] are the two protocols that
+//! Wasmtime's WASI crates don't bring.
+
+mod call;
+mod clock;
+mod exchange;
+mod factory;
+mod limits;
+mod output;
+mod pipe;
+mod state;
+
+pub mod cgi;
+pub mod outbound;
+
+pub use call::{Answer, Client, GuestBody, GuestRequest};
+pub use clock::CpuTimeExceeded;
+pub use exchange::{Failure, Outcome, exchange};
+pub use factory::{AppCode, ColdCode, Factory, MakeError};
+pub use state::InstancePolicy;
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime_wasi::p2::bindings::Command;
+use wasmtime_wasi_http::{p2, p3};
+
+use state::{Abi, HostState};
+
+/// A live instance of an app.
+pub struct Instance {
+    store: Store<HostState>,
+    entry: Entry,
+    policy: Arc<InstancePolicy>,
+}
+
+/// How the guest is entered, for each kind of app.
+enum Entry {
+    Http02(p2::bindings::Proxy),
+    Http03(p3::bindings::Service),
+    CommandModule(wasmtime::TypedFunc<(), ()>),
+    CommandComponent(Command),
+}
+
+impl Instance {
+    /// Bytes of linear memory that the guest has.
+    pub fn memory(&self) -> usize {
+        self.store.data().limits.memory()
+    }
+
+    fn clock(&self) -> Arc<clock::CpuClock> {
+        self.store.data().clock.clone()
+    }
+
+    fn abi(&self) -> Abi {
+        match self.entry {
+            Entry::CommandModule(_) => Abi::Module,
+            _ => Abi::Component,
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The exchange of one request with a leased instance: the guest runs, its response is taken while it runs.
+//!
+//! The guest is polled in the task of the client's connection, with nothing spawned, as long as it makes headway:
+//! most answers are whole before it first waits. Only a response that is still being made when the guest waits, or
+//! that is larger than `response_buffer`, is handed to a task of its own (the *pump*), which then owns the lease and
+//! keeps the guest going at its own pace, not at the client's.
+//!
+//! The lease is held until the body has ended or is known to be broken: Wasmtime lets a body end as if it were whole
+//! when its store is dropped, so a trap could not be told from an end.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::response;
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi_http::WasiBody;
+
+use super::clock::{CpuClock, CpuTimeExceeded, Measured};
+use super::{Answer, Factory, GuestRequest};
+use crate::config::AppConfig;
+use crate::metrics::AppCounters;
+use crate::pool::{End, Lease};
+use crate::server::body::{self, ResponseBody};
+
+/// How an exchange ended that ended well.
+pub enum Outcome {
+    Response(http::Response<ResponseBody>),
+    LocalRedirect(String),
+}
+
+/// How one ended that did not. The instance is gone in each case.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the guest trapped: {0:?}")]
+    Trapped(wasmtime::Error),
+    #[error("the guest used up its cpu_time of {0:?}")]
+    CpuTime(Duration),
+    #[error("the request_timeout of {0:?} passed")]
+    Deadline(Duration),
+    #[error("the guest returned without an answer")]
+    NoAnswer,
+    #[error("the guest answered with an error: {0}")]
+    ErrorAnswer(String),
+    #[error("the command's output is no CGI response: {0}")]
+    BadAnswer(super::cgi::response::BadResponse),
+    #[error("the guest ended its response's body too early")]
+    BrokenBody,
+    #[error("the guest's response body is larger than max_response_body ({0} bytes)")]
+    BodyTooLarge(u64),
+}
+
+/// Runs one request in the leased instance and ends the lease: cleanly if the guest did.
+///
+/// Cancellation safety: dropping this future, or the body it returned, drops the guest and discards the instance.
+///
+/// # Errors
+/// See [`Failure`]: nothing has been sent to the client, and the instance was discarded.
+pub async fn exchange(
+    lease: Lease<Factory>,
+    request: GuestRequest,
+    config: &AppConfig,
+    counters: &Arc<AppCounters>,
+    expired: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    let mut exchange = Exchange::start(lease, request, config, counters.clone());
+    let head = match poll_fn(|cx| exchange.poll_start(cx)).await? {
+        Started::Whole(head) => return Ok(Outcome::Response(exchange.whole(head))),
+        Started::Redirect(target) => return Ok(Outcome::LocalRedirect(target)),
+        Started::Streaming(head) => head,
+    };
+    let (sender, receiver) = body::channel(config.response_buffer);
+    let expired = expired.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = exchange.pump(sender) => {}
+            // The release was replaced long ago: the client sees a broken connection.
+            () = expired.cancelled() => {}
+        }
+    });
+    let length = content_length(&head);
+    Ok(Outcome::Response(http::Response::from_parts(head, ResponseBody::stream(receiver, length))))
+}
+
+type Guest = Pin<Box<dyn Future<Output = (Lease<Factory>, wasmtime::Result<()>)> + Send>>;
+
+struct Exchange {
+    guest: GuestState,
+    answer: Option<oneshot::Receiver<Answer>>,
+    head: Option<response::Parts>,
+    body: Body,
+    /// Frames of the body that were taken from the guest and not yet passed on.
+    taken: VecDeque<Bytes>,
+    taken_bytes: usize,
+    trailers: Option<http::HeaderMap>,
+    /// Bytes of the body in all, and how many there may be.
+    total: u64,
+    max_body: u64,
+    /// Bytes that are taken ahead of the client.
+    buffer: usize,
+    /// Armed when the guest first waits: most never do.
+    deadline: Option<Pin<Box<Sleep>>>,
+    timeout: Duration,
+    started: Instant,
+    clock: Arc<CpuClock>,
+    counters: Arc<AppCounters>,
+    request: u64,
+    /// The request was for a head alone: its length is that of a body that is not sent.
+    bodiless: bool,
+}
+
+enum GuestState {
+    Running(Measured<Guest>),
+    /// The guest has returned. Its store is kept until its body is complete or known to be broken.
+    Returned(Lease<Factory>),
+    Failed(Option<wasmtime::Error>, Lease<Factory>),
+    Ended,
+}
+
+enum Body {
+    Awaited,
+    Open(WasiBody),
+    Complete,
+}
+
+enum Started {
+    Whole(response::Parts),
+    Streaming(response::Parts),
+    Redirect(String),
+}
+
+impl Exchange {
+    fn start(
+        mut lease: Lease<Factory>,
+        request: GuestRequest,
+        config: &AppConfig,
+        counters: Arc<AppCounters>,
+    ) -> Exchange {
+        let (sender, answer) = oneshot::channel();
+        let clock = lease.clock();
+        let (id, bodiless) = (request.id, request.parts.method == http::Method::HEAD);
+        let guest: Guest = Box::pin(async move {
+            let returned = lease.call(request, sender).await;
+            (lease, returned)
+        });
+        Exchange {
+            guest: GuestState::Running(Measured::new(guest, clock.clone())),
+            answer: Some(answer),
+            head: None,
+            body: Body::Awaited,
+            taken: VecDeque::new(),
+            taken_bytes: 0,
+            trailers: None,
+            total: 0,
+            max_body: config.max_response_body,
+            buffer: config.response_buffer,
+            deadline: None,
+            timeout: config.request_timeout,
+            started: Instant::now(),
+            clock,
+            counters,
+            request: id,
+            bodiless,
+        }
+    }
+
+    /// Runs the guest until its answer is whole, or until it waits with an answer begun.
+    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<Started, Failure>> {
+        loop {
+            let mut headway = self.poll_guest(cx);
+            match self.poll_answer(cx) {
+                Some(Answer::Response(response)) => {
+                    let (head, body) = response.into_parts();
+                    self.head = Some(head);
+                    self.body = Body::Open(body);
+                    headway = true;
+                }
+                Some(Answer::LocalRedirect(target)) => return Poll::Ready(Ok(Started::Redirect(target))),
+                Some(Answer::Error(code)) => return Poll::Ready(Err(Failure::ErrorAnswer(code))),
+                Some(Answer::Bad(bad)) => return Poll::Ready(Err(Failure::BadAnswer(bad))),
+                None => {}
+            }
+            headway |= self.poll_body(cx)?;
+            let ended = !matches!(self.guest, GuestState::Running(_));
+            if ended && matches!(self.body, Body::Complete) {
+                return Poll::Ready(self.whole_head().map(Started::Whole));
+            }
+            if headway && self.taken_bytes < self.buffer {
+                continue;
+            }
+            if ended && self.taken_bytes < self.buffer {
+                return Poll::Ready(Err(self.failure()));
+            }
+            if self.poll_deadline(cx) {
+                return Poll::Ready(Err(Failure::Deadline(self.timeout)));
+            }
+            return match self.head.take() {
+                Some(head) => Poll::Ready(Ok(Started::Streaming(head))),
+                None => Poll::Pending,
+            };
+        }
+    }
+
+    /// The head of a response whose body is complete, if the two agree.
+    fn whole_head(&mut self) -> Result<response::Parts, Failure> {
+        let head = self.head.take().ok_or(Failure::NoAnswer)?;
+        match content_length(&head) {
+            Some(length) if length != self.total && !self.bodiless => Err(Failure::BrokenBody),
+            _ => Ok(head),
+        }
+    }
+
+    /// True if the guest returned just now.
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> bool {
+        let GuestState::Running(guest) = &mut self.guest else { return false };
+        let Poll::Ready((lease, returned)) = Pin::new(guest).poll(cx) else { return false };
+        self.guest = match returned {
+            Ok(()) => GuestState::Returned(lease),
+            Err(error) => GuestState::Failed(Some(error), lease),
+        };
+        true
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Option<Answer> {
+        let Poll::Ready(answer) = Pin::new(self.answer.as_mut()?).poll(cx) else { return None };
+        self.answer = None;
+        // A sender that was dropped without an answer: the guest's end says what that means.
+        answer.ok()
+    }
+
+    /// Takes frames from the guest's body while there is room; true if any came, or the end.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
+        let mut headway = false;
+        while let (Body::Open(body), true) = (&mut self.body, self.taken_bytes < self.buffer) {
+            let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { break };
+            headway = true;
+            match frame {
+                None => self.body = Body::Complete,
+                Some(Err(_)) => return Err(self.failure()),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.take(data)?,
+                    Err(other) => self.trailers = other.into_trailers().ok(),
+                },
+            }
+        }
+        Ok(headway)
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<(), Failure> {
+        self.total += data.len() as u64;
+        if self.total > self.max_body {
+            return Err(Failure::BodyTooLarge(self.max_body));
+        }
+        self.taken_bytes += data.len();
+        if !data.is_empty() {
+            self.taken.push_back(data);
+        }
+        Ok(())
+    }
+
+    /// Why a guest that has ended, or broken its body off, failed.
+    fn failure(&mut self) -> Failure {
+        match &mut self.guest {
+            GuestState::Failed(error, _) => error.take().map_or(Failure::BrokenBody, Failure::of),
+            _ if self.head.is_none() && matches!(self.body, Body::Awaited) => Failure::NoAnswer,
+            _ => Failure::BrokenBody,
+        }
+    }
+
+    /// True when the deadline has passed; else the task is woken when it does.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        let at = self.started + self.timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        deadline.as_mut().poll(cx).is_ready()
+    }
+
+    /// The response of a guest that has returned, of one piece, and the end of its lease.
+    fn whole(mut self, head: response::Parts) -> http::Response<ResponseBody> {
+        self.end();
+        let body = match (self.taken.len(), self.trailers.take()) {
+            (_, Some(trailers)) => {
+                let whole = Full::new(self.take_whole());
+                let trailers = futures_util::future::ready(Some(Ok(trailers)));
+                ResponseBody::boxed(whole.with_trailers(trailers), None)
+            }
+            (0, None) => ResponseBody::empty(),
+            (_, None) => ResponseBody::fixed(self.take_whole()),
+        };
+        http::Response::from_parts(head, body)
+    }
+
+    fn take_whole(&mut self) -> Bytes {
+        if self.taken.len() <= 1 {
+            return self.taken.pop_front().unwrap_or_default();
+        }
+        let mut whole = BytesMut::with_capacity(self.taken_bytes);
+        self.taken.drain(..).for_each(|chunk| whole.extend_from_slice(&chunk));
+        whole.freeze()
+    }
+
+    /// Ends the lease of a guest that has ended.
+    fn end(&mut self) {
+        match std::mem::replace(&mut self.guest, GuestState::Ended) {
+            GuestState::Returned(lease) => lease.end(End::Clean),
+            GuestState::Failed(error, lease) => {
+                lease.end(End::Spoiled);
+                if let Some(error) = error {
+                    self.report(&Failure::of(error));
+                }
+            }
+            GuestState::Running(_) | GuestState::Ended => {}
+        }
+    }
+
+    /// Passes the body on while it is made, until the guest has returned.
+    async fn pump(mut self, mut sender: body::Sender) {
+        match self.pump_body(&mut sender).await {
+            Ok(Pumped::Complete) => sender.finish(self.trailers.take()),
+            Ok(Pumped::ClientGone) => {
+                self.counters.client_gone();
+                return;
+            }
+            Err(failure) => {
+                self.report(&failure);
+                // The client sees a broken connection or stream, never an end.
+                sender.abort(failure);
+                return;
+            }
+        }
+        // Work after the response: until the same deadline.
+        let returned = poll_fn(|cx| {
+            self.poll_guest(cx);
+            let running = matches!(self.guest, GuestState::Running(_));
+            if running && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(()) }
+        });
+        returned.await;
+        self.end();
+    }
+
+    async fn pump_body(&mut self, sender: &mut body::Sender) -> Result<Pumped, Failure> {
+        loop {
+            while let Some(chunk) = self.taken.pop_front() {
+                self.taken_bytes -= chunk.len();
+                let deadline = self.started + self.timeout;
+                match tokio::time::timeout_at(deadline, sender.send(chunk)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Ok(Pumped::ClientGone),
+                    Err(_) => return Err(Failure::Deadline(self.timeout)),
+                }
+            }
+            if matches!(self.body, Body::Complete) {
+                return Ok(Pumped::Complete);
+            }
+            tokio::select! {
+                biased;
+                more = poll_fn(|cx| self.poll_more(cx)) => more?,
+                () = sender.closed() => return Ok(Pumped::ClientGone),
+            }
+        }
+    }
+
+    /// Runs the guest until there is more of its body, or its end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let returned = self.poll_guest(cx);
+        if self.poll_body(cx)? {
+            return Poll::Ready(Ok(()));
+        }
+        if returned || !matches!(self.guest, GuestState::Running(_)) {
+            return Poll::Ready(Err(self.failure()));
+        }
+        if self.poll_deadline(cx) {
+            return Poll::Ready(Err(Failure::Deadline(self.timeout)));
+        }
+        Poll::Pending
+    }
+
+    fn report(&self, failure: &Failure) {
+        self.counters.failure(failure);
+        tracing::warn!(
+            app = %self.counters.app(), request = format_args!("{:016x}", self.request).to_string(),
+            "{failure}"
+        );
+    }
+}
+
+fn content_length(head: &response::Parts) -> Option<u64> {
+    head.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+enum Pumped {
+    Complete,
+    ClientGone,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.counters.add_cpu_time(self.clock.used());
+    }
+}
+
+impl Failure {
+    fn of(error: wasmtime::Error) -> Failure {
+        match error.downcast_ref::<CpuTimeExceeded>() {
+            Some(exceeded) => Failure::CpuTime(exceeded.0),
+            None => Failure::Trapped(error),
+        }
+    }
+}

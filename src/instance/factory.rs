@@ -1,0 +1,197 @@
+//! Makes instances of one release and resets them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use wasmtime::Store;
+use wasmtime::component::Linker;
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi_http::{p2, p3};
+
+use super::state::{Abi, HostState, InstancePolicy};
+use super::{Entry, Instance};
+use crate::engine::{Code, CodeKind, EngineKind, Engines};
+use crate::pool;
+use crate::prepare::Kind;
+
+/// How long an app's start functions may take, whatever its `request_timeout`.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why an instance could not be made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MakeError {
+    #[error("the app can't be instantiated: {0}")]
+    Instantiate(Arc<str>),
+    #[error("the app's start took longer than {0:?}")]
+    TooSlow(Duration),
+    #[error("the app can't be compiled: {0}")]
+    Compile(Arc<str>),
+}
+
+/// An app's code, linked to the host: all that is needed to instantiate it, prepared once.
+pub enum AppCode {
+    Http02(p2::bindings::ProxyPre<HostState>),
+    Http03(p3::bindings::ServicePre<HostState>),
+    CommandModule(wasmtime::InstancePre<HostState>),
+    CommandComponent(CommandPre<HostState>),
+}
+
+impl AppCode {
+    /// Links compiled code to the host.
+    ///
+    /// # Errors
+    /// An import that the host doesn't provide, or one of another type.
+    pub fn link(kind: Kind, code: &Code) -> wasmtime::Result<AppCode> {
+        match (kind, code) {
+            (Kind::Http02, Code::Component(component)) => {
+                let linker = component_linker(component.engine())?;
+                Ok(AppCode::Http02(p2::bindings::ProxyPre::new(linker.instantiate_pre(component)?)?))
+            }
+            (Kind::Http03, Code::Component(component)) => {
+                let mut linker = component_linker(component.engine())?;
+                wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+                wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+                Ok(AppCode::Http03(p3::bindings::ServicePre::new(linker.instantiate_pre(component)?)?))
+            }
+            (Kind::CommandComponent, Code::Component(component)) => {
+                let linker = component_linker(component.engine())?;
+                Ok(AppCode::CommandComponent(CommandPre::new(linker.instantiate_pre(component)?)?))
+            }
+            (Kind::CommandModule, Code::Module(module)) => {
+                let mut linker = wasmtime::Linker::new(module.engine());
+                wasmtime_wasi::p1::add_to_linker_async(&mut linker, HostState::p1)?;
+                Ok(AppCode::CommandModule(linker.instantiate_pre(module)?))
+            }
+            (kind, _) => Err(wasmtime::format_err!("the compiled code is not that of a {kind} app")),
+        }
+    }
+
+    fn abi(&self) -> Abi {
+        match self {
+            AppCode::CommandModule(_) => Abi::Module,
+            _ => Abi::Component,
+        }
+    }
+
+    fn engine(&self) -> &wasmtime::Engine {
+        match self {
+            AppCode::Http02(pre) => pre.engine(),
+            AppCode::Http03(pre) => pre.engine(),
+            AppCode::CommandModule(pre) => pre.module().engine(),
+            AppCode::CommandComponent(pre) => pre.engine(),
+        }
+    }
+
+    async fn instantiate(&self, policy: &Arc<InstancePolicy>) -> wasmtime::Result<Instance> {
+        let mut store = new_store(self.engine(), policy, self.abi());
+        let entry = match self {
+            AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(&mut store).await?),
+            AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(&mut store).await?),
+            AppCode::CommandComponent(pre) => Entry::CommandComponent(pre.instantiate_async(&mut store).await?),
+            AppCode::CommandModule(pre) => {
+                let instance = pre.instantiate_async(&mut store).await?;
+                Entry::CommandModule(instance.get_typed_func(&mut store, "_start")?)
+            }
+        };
+        Ok(Instance { store, entry, policy: policy.clone() })
+    }
+}
+
+/// What `cold` keeps of an app: its bytes, to be compiled for each request.
+pub struct ColdCode {
+    pub engines: Arc<Engines>,
+    pub kind: Kind,
+    pub wasm: Bytes,
+    /// Compilations under way in all, of all cold apps.
+    pub compiling: Arc<Semaphore>,
+}
+
+impl ColdCode {
+    async fn compile(&self) -> Result<AppCode, MakeError> {
+        let failed = |error: &dyn std::fmt::Display| MakeError::Compile(error.to_string().into());
+        let _permit = self.compiling.acquire().await.map_err(|error| failed(&error))?;
+        let (engines, kind, wasm) = (self.engines.clone(), self.kind, self.wasm.clone());
+        let compiled = tokio::task::spawn_blocking(move || {
+            let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
+            let payload = crate::engine::compile(engine, &wasm, CodeKind::of(kind)).map_err(|error| error.to_string())?;
+            let code = crate::engine::load_bytes(engine, &payload, CodeKind::of(kind)).map_err(|error| error.to_string())?;
+            AppCode::link(kind, &code).map_err(|error| format!("{error:#}"))
+        });
+        match compiled.await {
+            Ok(code) => code.map_err(|error| failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+}
+
+/// Makes and resets the instances of one release.
+pub struct Factory {
+    source: CodeSource,
+    policy: Arc<InstancePolicy>,
+}
+
+enum CodeSource {
+    Linked(AppCode),
+    Cold(ColdCode),
+}
+
+impl Factory {
+    pub fn new(code: AppCode, policy: Arc<InstancePolicy>) -> Factory {
+        Factory { source: CodeSource::Linked(code), policy }
+    }
+
+    pub fn cold(code: ColdCode, policy: Arc<InstancePolicy>) -> Factory {
+        Factory { source: CodeSource::Cold(code), policy }
+    }
+
+    async fn instantiate(&self, code: &AppCode) -> Result<Instance, MakeError> {
+        // Start functions are guest code: they have their own deadline, and the store its interruptions.
+        let instantiate = Box::pin(code.instantiate(&self.policy));
+        match tokio::time::timeout(START_TIMEOUT, instantiate).await {
+            Ok(Ok(instance)) => Ok(instance),
+            Ok(Err(error)) => Err(MakeError::Instantiate(format!("{error:#}").into())),
+            Err(_) => Err(MakeError::TooSlow(START_TIMEOUT)),
+        }
+    }
+}
+
+impl pool::Manager for Factory {
+    type Instance = Instance;
+    type Error = MakeError;
+
+    async fn make(&self) -> Result<Instance, MakeError> {
+        match &self.source {
+            CodeSource::Linked(code) => self.instantiate(code).await,
+            CodeSource::Cold(code) => self.instantiate(&code.compile().await?).await,
+        }
+    }
+
+    /// By `replace`: the used store goes, with all that the guest left in it, and a new one comes into the warm
+    /// slots of the allocator. Nothing is erased, so nothing can be forgotten.
+    async fn reset(&self, used: Instance) -> Result<Instance, MakeError> {
+        drop(used);
+        self.make().await
+    }
+}
+
+fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    Ok(linker)
+}
+
+fn new_store(engine: &wasmtime::Engine, policy: &Arc<InstancePolicy>, abi: Abi) -> Store<HostState> {
+    let mut store = Store::new(engine, HostState::new(policy, abi));
+    store.limiter(|state| &mut state.limits);
+    store.set_max_component_handles(policy.config.resource_limit);
+    store.set_hostcall_fuel(HOSTCALL_FUEL);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| store.data().clock.interrupted());
+    store
+}
+
+/// Bytes that one call of a guest may make the host allocate.
+const HOSTCALL_FUEL: usize = 16 << 20;

@@ -1,0 +1,66 @@
+//! Memory and table limits of one instance.
+
+use wasmtime::ResourceLimiter;
+
+/// Bounds what an instance may grow to. A refused growth is no error: the guest's `memory.grow` answers -1.
+#[derive(Debug)]
+pub struct Limits {
+    memory_limit: usize,
+    table_limit: usize,
+    /// Bytes of all memories of the instance together.
+    memory: usize,
+    /// A growth was refused at least once: said in the log when the guest then fails.
+    pub refused: bool,
+}
+
+impl Limits {
+    pub fn new(memory_limit: usize, table_limit: usize) -> Self {
+        Limits { memory_limit, table_limit, memory: 0, refused: false }
+    }
+
+    /// Bytes of linear memory that the instance has.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        if total > self.memory_limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.table_limit;
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_of_one_instance_share_one_limit() {
+        let mut limits = Limits::new(100, 10);
+        assert!(limits.memory_growing(0, 60, None).unwrap());
+        assert!(!limits.memory_growing(0, 41, None).unwrap(), "a second memory adds to the first");
+        assert!(limits.refused);
+        assert!(limits.memory_growing(0, 40, None).unwrap());
+        assert!(!limits.memory_growing(60, 61, None).unwrap());
+        assert_eq!(limits.memory(), 100);
+    }
+
+    #[test]
+    fn a_table_stops_at_its_limit() {
+        let mut limits = Limits::new(0, 10);
+        assert!(limits.table_growing(0, 10, None).unwrap());
+        assert!(!limits.table_growing(10, 11, None).unwrap());
+    }
+}

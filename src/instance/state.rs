@@ -1,0 +1,178 @@
+//! The host's state in an instance's store: what a guest's calls into the host work on.
+//!
+//! It is made anew with every instance and never recycled, so nothing of one request can be left in it for the next.
+
+use std::sync::{Arc, LazyLock};
+
+use http::HeaderName;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody,
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use super::clock::CpuClock;
+use super::limits::Limits;
+use super::outbound::AppOutbound;
+use super::output::{GuestLog, Stream};
+use crate::config::AppConfig;
+
+/// Bytes of random data that a guest may ask for at once.
+const MAX_RANDOM: u64 = 1 << 20;
+
+/// What an instance's guest may do: the part of an app's settings that its stores need.
+pub struct InstancePolicy {
+    pub app: Arc<str>,
+    pub config: Arc<AppConfig>,
+    pub outbound: Arc<AppOutbound>,
+}
+
+pub struct HostState {
+    wasi: Wasi,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    pub limits: Limits,
+    pub clock: Arc<CpuClock>,
+    pub log: GuestLog,
+}
+
+/// WASI's own state: a core module's calls need the adapter around it.
+enum Wasi {
+    Component { ctx: WasiCtx, table: ResourceTable },
+    Module(Box<WasiP1Ctx>),
+}
+
+/// Whether the store is for a component or for a WASI 0.1 core module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abi {
+    Component,
+    Module,
+}
+
+impl HostState {
+    pub fn new(policy: &InstancePolicy, abi: Abi) -> HostState {
+        let config = &policy.config;
+        let log = GuestLog::new(policy.app.clone(), config.log_lines);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(config.header_limit);
+        let mut builder = wasi_builder(&log);
+        builder.envs(&config.env);
+        HostState {
+            wasi: Wasi::new(builder, abi, config.resource_limit),
+            http,
+            hooks: Hooks { outbound: policy.outbound.clone() },
+            limits: Limits::new(config.memory_limit, config.table_limit),
+            clock: CpuClock::new(config.cpu_time),
+            log,
+        }
+    }
+
+    /// Puts a new WASI context in place, with an empty table of resources: `set` adds to what every guest gets.
+    pub fn renew_wasi(&mut self, abi: Abi, resource_limit: usize, set: impl FnOnce(&mut WasiCtxBuilder)) {
+        let mut builder = wasi_builder(&self.log);
+        set(&mut builder);
+        self.wasi = Wasi::new(builder, abi, resource_limit);
+    }
+
+    /// The WASI 0.1 context, for the linker of core modules.
+    pub fn p1(&mut self) -> &mut WasiP1Ctx {
+        match &mut self.wasi {
+            Wasi::Module(p1) => p1,
+            Wasi::Component { .. } => unreachable!("the linker of core modules only serves stores made for them"),
+        }
+    }
+}
+
+/// What every guest gets: clocks, fresh random seeds, output to the log, no input, no files, no sockets.
+fn wasi_builder(log: &GuestLog) -> WasiCtxBuilder {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .stdout(log.stream(Stream::Stdout))
+        .stderr(log.stream(Stream::Stderr))
+        .max_random_size(MAX_RANDOM)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
+    builder
+}
+
+impl Wasi {
+    fn new(mut builder: WasiCtxBuilder, abi: Abi, resource_limit: usize) -> Wasi {
+        match abi {
+            Abi::Component => {
+                let mut table = ResourceTable::new();
+                table.set_max_capacity(resource_limit);
+                Wasi::Component { ctx: builder.build(), table }
+            }
+            Abi::Module => {
+                let mut p1 = builder.build_p1();
+                p1.ctx().table.set_max_capacity(resource_limit);
+                Wasi::Module(Box::new(p1))
+            }
+        }
+    }
+}
+
+impl WasiView for HostState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        match &mut self.wasi {
+            Wasi::Component { ctx, table } => WasiCtxView { ctx, table },
+            Wasi::Module(p1) => p1.ctx(),
+        }
+    }
+}
+
+impl WasiHttpView for HostState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let table = match &mut self.wasi {
+            Wasi::Component { table, .. } => table,
+            Wasi::Module(p1) => p1.ctx().table,
+        };
+        WasiHttpCtxView { hooks: &mut self.hooks, table, ctx: &mut self.http }
+    }
+}
+
+struct Hooks {
+    outbound: Arc<AppOutbound>,
+}
+
+/// Header fields that belong to the connection and not to the message, both ways.
+fn forbidden(name: &HeaderName) -> bool {
+    DEFAULT_FORBIDDEN_HEADERS.contains(name)
+}
+
+static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(forbidden));
+
+impl WasiHttpHooks for Hooks {
+    // The default makes a new shared closure for each header it looks at.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        forbidden(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        FORBIDDEN.clone()
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        // Carries the guest's own verdict on the response's body, in which the host has no interest.
+        _verdict: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<
+        dyn Future<
+                Output = wasmtime_wasi_http::Result<(
+                    http::Response<WasiBody>,
+                    Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+                )>,
+            > + Send,
+    > {
+        let outbound = self.outbound.clone();
+        Box::new(async move {
+            let (response, io) = outbound.send(request, options).await?;
+            Ok((response, Box::new(io) as Box<dyn Future<Output = _> + Send>))
+        })
+    }
+}

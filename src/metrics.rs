@@ -1,0 +1,113 @@
+//! Counters, per app and for the host.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::instance::Failure;
+
+/// What happened to one app's requests, over all its releases.
+#[derive(Debug)]
+pub struct AppCounters {
+    app: Arc<str>,
+    requests: AtomicU64,
+    /// By class of status: 1xx to 5xx.
+    responses: [AtomicU64; 5],
+    trapped: AtomicU64,
+    cpu_time_exceeded: AtomicU64,
+    deadline_passed: AtomicU64,
+    bad_answers: AtomicU64,
+    client_gone: AtomicU64,
+    cpu_nanos: AtomicU64,
+}
+
+/// A snapshot of [`AppCounters`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct AppMetrics {
+    pub requests: u64,
+    pub responses_1xx: u64,
+    pub responses_2xx: u64,
+    pub responses_3xx: u64,
+    pub responses_4xx: u64,
+    pub responses_5xx: u64,
+    pub trapped: u64,
+    pub cpu_time_exceeded: u64,
+    pub deadline_passed: u64,
+    pub bad_answers: u64,
+    pub client_gone: u64,
+    /// Time inside the guest, nanoseconds.
+    pub cpu_nanos: u64,
+}
+
+impl AppCounters {
+    pub fn new(app: Arc<str>) -> Arc<AppCounters> {
+        Arc::new(AppCounters {
+            app,
+            requests: AtomicU64::new(0),
+            responses: Default::default(),
+            trapped: AtomicU64::new(0),
+            cpu_time_exceeded: AtomicU64::new(0),
+            deadline_passed: AtomicU64::new(0),
+            bad_answers: AtomicU64::new(0),
+            client_gone: AtomicU64::new(0),
+            cpu_nanos: AtomicU64::new(0),
+        })
+    }
+
+    pub fn app(&self) -> &Arc<str> {
+        &self.app
+    }
+
+    pub fn request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub fn response(&self, status: http::StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        if let Some(counter) = self.responses.get(class) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn failure(&self, failure: &Failure) {
+        let counter = match failure {
+            Failure::Trapped(_) => &self.trapped,
+            Failure::CpuTime(_) => &self.cpu_time_exceeded,
+            Failure::Deadline(_) => &self.deadline_passed,
+            Failure::NoAnswer
+            | Failure::ErrorAnswer(_)
+            | Failure::BadAnswer(_)
+            | Failure::BrokenBody
+            | Failure::BodyTooLarge(_) => &self.bad_answers,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub fn client_gone(&self) {
+        self.client_gone.fetch_add(1, Relaxed);
+    }
+
+    pub fn add_cpu_time(&self, time: Duration) {
+        self.cpu_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub fn snapshot(&self) -> AppMetrics {
+        let [r1, r2, r3, r4, r5] = &self.responses;
+        AppMetrics {
+            requests: self.requests.load(Relaxed),
+            responses_1xx: r1.load(Relaxed),
+            responses_2xx: r2.load(Relaxed),
+            responses_3xx: r3.load(Relaxed),
+            responses_4xx: r4.load(Relaxed),
+            responses_5xx: r5.load(Relaxed),
+            trapped: self.trapped.load(Relaxed),
+            cpu_time_exceeded: self.cpu_time_exceeded.load(Relaxed),
+            deadline_passed: self.deadline_passed.load(Relaxed),
+            bad_answers: self.bad_answers.load(Relaxed),
+            client_gone: self.client_gone.load(Relaxed),
+            cpu_nanos: self.cpu_nanos.load(Relaxed),
+        }
+    }
+}

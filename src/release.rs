@@ -1,0 +1,101 @@
+//! A release: one immutable pair of code and config of an app, with the pool of its instances.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{AppConfig, Mode};
+use crate::instance::Factory;
+use crate::metrics::AppCounters;
+use crate::pool::{OnEnd, Policy, Pool};
+use crate::prepare::Kind;
+use crate::router::Mount;
+
+/// What an app's live or draining code and config are.
+pub struct Release {
+    pub app: Arc<str>,
+    /// Counts the host's deploys: a later release has a greater number.
+    pub number: u64,
+    /// SHA-256 of the app's bytes, in hex.
+    pub digest: String,
+    /// The file, as it is named below the apps folder.
+    pub file: String,
+    pub kind: Kind,
+    pub config: Arc<AppConfig>,
+    pub mount: Mount,
+    /// What the guest is told of its mount path: none at the root.
+    pub forwarded_prefix: Option<HeaderValue>,
+    pub pool: Pool<Factory>,
+    pub counters: Arc<AppCounters>,
+    /// Where its code came from and how long that took.
+    pub code: CodeOrigin,
+    /// Ends the streams that outlive `drain_timeout`.
+    pub expired: CancellationToken,
+}
+
+/// How a release got its machine code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeOrigin {
+    Compiled(Duration),
+    /// From the code cache.
+    Loaded(Duration),
+    /// Compiled for each request, as `cold` has it.
+    PerRequest,
+}
+
+impl std::fmt::Display for CodeOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CodeOrigin::Compiled(time) => write!(f, "compiled in {}", Millis(*time)),
+            CodeOrigin::Loaded(time) => write!(f, "loaded in {}", Millis(*time)),
+            CodeOrigin::PerRequest => f.write_str("compiled for each request"),
+        }
+    }
+}
+
+struct Millis(Duration);
+
+impl std::fmt::Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} ms", self.0.as_secs_f64() * 1000.0)
+    }
+}
+
+/// The pool's policy for an app: what its mode means for its instances.
+pub fn pool_policy(config: &AppConfig) -> Policy {
+    let (min_idle, max_idle, on_end) = match config.mode {
+        Mode::Cold | Mode::Cached => (0, 0, OnEnd::Drop),
+        Mode::Pooled => (config.min_instances, config.max_instances, OnEnd::Reset),
+        Mode::Kept | Mode::Resident => (config.min_instances, config.max_instances, OnEnd::Keep),
+    };
+    Policy {
+        min_idle,
+        max_idle,
+        max: config.max_instances,
+        queue_size: config.queue_size,
+        queue_timeout: config.queue_timeout,
+        idle_time: config.idle_time,
+        on_end,
+    }
+}
+
+impl Release {
+    /// The value of `x-forwarded-prefix` for an app mounted there.
+    pub fn forwarded_prefix(mount: &Mount) -> Option<HeaderValue> {
+        let prefix = mount.prefix();
+        if prefix.is_empty() { None } else { HeaderValue::from_str(prefix).ok() }
+    }
+
+    /// Closes the pool to new leases and waits until the leased instances have ended, at most `drain_timeout`.
+    pub async fn drain(&self) {
+        self.pool.close();
+        if tokio::time::timeout(self.config.drain_timeout, self.pool.drained()).await.is_err() {
+            let stats = self.pool.stats();
+            tracing::warn!(app = %self.app, release = self.number, leased = stats.leased,
+                "requests of a replaced release outlived drain_timeout: they are ended");
+            self.expired.cancel();
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! One request, from the connection to its answer: route, read, lease, run, reply.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderName, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use super::access::AccessLine;
+use super::body::{RequestBody, RequestError, ResponseBody, Small, read_small};
+use super::connection::{Handler, Peer, check_request, host};
+use super::reply::{self, Refusal};
+use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
+use crate::pool::{Lease, LeaseError};
+use crate::registry::Registry;
+use crate::release::Release;
+use crate::router::NormalPath;
+
+/// How often a request may be routed anew because its release was replaced before it had a lease.
+const MAX_ROUTINGS: u32 = 3;
+
+/// How long a client may take to send some more of its request's body.
+const BODY_STALL: Duration = Duration::from_secs(10);
+
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Serves requests from what is live in the registry.
+#[derive(Clone)]
+pub struct AppHandler(Arc<Shared>);
+
+struct Shared {
+    registry: Arc<Registry>,
+    error_detail: bool,
+    access_log: bool,
+    next_request: AtomicU64,
+}
+
+/// A request's release, and its target as the guest sees it: without the mount path.
+struct Routed {
+    release: Arc<Release>,
+    target: Uri,
+}
+
+enum Served {
+    Response(Response<ResponseBody>),
+    /// A command named another path of this host, for which the request is to be served instead.
+    Redirect(Parts, String),
+}
+
+impl AppHandler {
+    pub fn new(registry: Arc<Registry>, error_detail: bool, access_log: bool) -> AppHandler {
+        // Ids begin at a random place, so that those of two runs don't meet in one log.
+        let next_request = AtomicU64::new(fastrand::u64(..) & !0xffff_ffff);
+        AppHandler(Arc::new(Shared { registry, error_detail, access_log, next_request }))
+    }
+
+    async fn serve(&self, request: Request<Incoming>, seen: &mut Seen) -> Result<Response<ResponseBody>, Refusal> {
+        let (mut parts, incoming) = request.into_parts();
+        check_request(&parts)?;
+        let mut body = Some(incoming);
+        for _ in 0..=cgi::MAX_LOCAL_REDIRECTS {
+            match self.serve_once(parts, body.take(), seen).await? {
+                Served::Response(response) => return Ok(response),
+                Served::Redirect(request, target) => parts = redirected(request, &target)?,
+            }
+        }
+        Err(Refusal::RedirectLoop)
+    }
+
+    /// THE request: each step is a verb of one module, and what goes wrong is a [`Refusal`].
+    async fn serve_once(&self, parts: Parts, body: Option<Incoming>, seen: &mut Seen) -> Result<Served, Refusal> {
+        let routed = self.route(&parts, seen)?;
+        let config = &routed.release.config;
+        let body = match body {
+            Some(body) => {
+                let body = RequestBody::new(body, config.max_request_body, BODY_STALL)?;
+                read_small(body, config.request_buffer, BODY_STALL).await?
+            }
+            None => Small::Whole(Bytes::new(), None),
+        };
+        let (Routed { release, target }, lease) = self.lease(routed, &parts, seen).await?;
+        let original = release.kind.is_command().then(|| parts.clone());
+        let request = GuestRequest {
+            parts: guest_parts(parts, target, &release),
+            body: guest_body(body),
+            id: seen.id,
+            client: Client { remote: seen.peer.remote, local: seen.peer.local, mount: release.mount.clone() },
+        };
+        let exchanged = exchange(lease, request, &release.config, &release.counters, &release.expired).await;
+        match (exchanged, original) {
+            (Ok(Outcome::Response(response)), _) => Ok(Served::Response(response)),
+            (Ok(Outcome::LocalRedirect(target)), Some(original)) => Ok(Served::Redirect(original, target)),
+            (Ok(Outcome::LocalRedirect(_)), None) => Err(Refusal::RedirectLoop),
+            (Err(failure), _) => Err(Refusal::Guest(failure)),
+        }
+    }
+
+    fn route(&self, parts: &Parts, seen: &mut Seen) -> Result<Routed, Refusal> {
+        let path = NormalPath::parse(parts.uri.path())?;
+        let live = self.0.registry.live();
+        let (release, prefix) = live.route(host(parts), &path).ok_or(Refusal::NoApp)?;
+        let release = release.clone();
+        let target = target(&parts.uri, path.below(prefix))?;
+        if seen.release.replace(release.clone()).is_none() {
+            release.counters.request();
+        }
+        Ok(Routed { release, target })
+    }
+
+    /// Takes an instance of the routed release, or of the one that has replaced it meanwhile.
+    async fn lease(
+        &self,
+        mut routed: Routed,
+        parts: &Parts,
+        seen: &mut Seen,
+    ) -> Result<(Routed, Lease<Factory>), Refusal> {
+        for _ in 0..MAX_ROUTINGS {
+            match routed.release.pool.lease().await {
+                Ok(lease) => return Ok((routed, lease)),
+                Err(LeaseError::Closed) => routed = self.route(parts, seen)?,
+                Err(error) => return Err(Refusal::Lease(error)),
+            }
+        }
+        Err(Refusal::Lease(LeaseError::Closed))
+    }
+}
+
+impl Handler for AppHandler {
+    type Body = ResponseBody<AccessLine>;
+
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody<AccessLine>> {
+        let id = self.0.next_request.fetch_add(1, Relaxed);
+        let mut seen = Seen { id, peer, release: None };
+        let mut line = match self.0.access_log {
+            true => AccessLine::begin(&request, peer, id),
+            false => AccessLine::none(),
+        };
+        let response = match self.serve(request, &mut seen).await {
+            Ok(response) => response,
+            Err(refusal) => reply::refuse(&refusal, &seen, self.0.error_detail),
+        };
+        if let Some(release) = &seen.release {
+            release.counters.response(response.status());
+        }
+        line.answered(response.status(), seen.release.map(|release| release.app.clone()));
+        response.map(|body| body.watched(line))
+    }
+}
+
+/// What is known of a request while it is served.
+pub struct Seen {
+    pub id: u64,
+    pub peer: Peer,
+    pub release: Option<Arc<Release>>,
+}
+
+/// The target with the path that the guest sees. What routes is what the guest sees: the normal form.
+fn target(uri: &Uri, below: &str) -> Result<Uri, Refusal> {
+    if uri.path() == below {
+        return Ok(uri.clone());
+    }
+    let path_and_query = match uri.query() {
+        Some(query) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{below}?{query}"))),
+        None => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(below.as_bytes())),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query.map_err(|_| Refusal::BadTarget)?);
+    Uri::from_parts(parts).map_err(|_| Refusal::BadTarget)
+}
+
+fn guest_parts(mut parts: Parts, target: Uri, release: &Release) -> Parts {
+    parts.uri = target;
+    match &release.forwarded_prefix {
+        Some(prefix) => parts.headers.insert(FORWARDED_PREFIX, prefix.clone()),
+        // A client must not tell an app where it is mounted.
+        None => parts.headers.remove(FORWARDED_PREFIX),
+    };
+    parts
+}
+
+fn guest_body(body: Small) -> GuestBody {
+    match body {
+        Small::Whole(bytes, None) => GuestBody::Whole(bytes),
+        Small::Whole(bytes, Some(trailers)) => {
+            let trailers = futures_util::future::ready(Some(Ok(trailers)));
+            GuestBody::Streaming(Full::new(bytes).map_err(never).with_trailers(trailers).boxed_unsync())
+        }
+        Small::Streaming(body) => GuestBody::Streaming(body.map_err(guest_error).boxed_unsync()),
+    }
+}
+
+fn never(never: std::convert::Infallible) -> wasmtime_wasi_http::Error {
+    match never {}
+}
+
+/// What a guest is told of a request body that ended early.
+fn guest_error(error: RequestError) -> wasmtime_wasi_http::Error {
+    match error {
+        RequestError::TooLarge { limit } => wasmtime_wasi_http::Error::HttpRequestBodySize(Some(limit)),
+        RequestError::TooSlow => wasmtime_wasi_http::Error::ConnectionReadTimeout,
+        RequestError::Broken(_) => wasmtime_wasi_http::Error::HttpProtocolError,
+    }
+}
+
+/// The request that a local redirect stands for: a GET of the new target, without a body (RFC 3875, 6.2.2).
+fn redirected(mut parts: Parts, target: &str) -> Result<Parts, Refusal> {
+    parts.method = Method::GET;
+    parts.headers.remove(http::header::CONTENT_LENGTH);
+    parts.headers.remove(http::header::CONTENT_TYPE);
+    parts.headers.remove(http::header::TRANSFER_ENCODING);
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.path_and_query = Some(target.parse().map_err(|_| Refusal::BadTarget)?);
+    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)?;
+    Ok(parts)
+}

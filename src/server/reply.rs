@@ -1,0 +1,115 @@
+//! What went wrong, as an answer: the only place where errors become statuses.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::body::{RequestError, ResponseBody};
+use super::connection;
+use super::handler::Seen;
+use super::request_id;
+use crate::instance::{Failure, MakeError};
+use crate::pool::LeaseError;
+use crate::router::BadPath;
+
+/// The header that names an error in the log.
+const ERROR_ID: HeaderName = HeaderName::from_static("x-error-id");
+
+/// Seconds after which a client may try again when there was no room: spread, so that all don't come back at once.
+const RETRY_SECONDS: std::ops::RangeInclusive<u32> = 1..=3;
+
+/// Why a request was not answered by an app.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("no app is served at this host and path")]
+    NoApp,
+    #[error("{0}")]
+    BadRequest(#[from] connection::Refusal),
+    #[error("the request's path is refused: {0}")]
+    BadPath(#[from] BadPath),
+    #[error("the request's target is not valid")]
+    BadTarget,
+    #[error("{0}")]
+    Body(#[from] RequestError),
+    #[error("{0}")]
+    Lease(LeaseError<MakeError>),
+    #[error("{0}")]
+    Guest(Failure),
+    #[error("the app's local redirects lead nowhere")]
+    RedirectLoop,
+}
+
+impl Refusal {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Refusal::NoApp => StatusCode::NOT_FOUND,
+            Refusal::BadRequest(bad) => bad.status(),
+            Refusal::BadPath(_) | Refusal::BadTarget => StatusCode::BAD_REQUEST,
+            Refusal::Body(error) => error.status(),
+            Refusal::Lease(LeaseError::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::Lease(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Guest(failure) => match failure {
+                Failure::Trapped(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                Failure::CpuTime(_) | Failure::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+                Failure::NoAnswer
+                | Failure::ErrorAnswer(_)
+                | Failure::BadAnswer(_)
+                | Failure::BrokenBody
+                | Failure::BodyTooLarge(_) => StatusCode::BAD_GATEWAY,
+            },
+            Refusal::RedirectLoop => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// What the client is told. The guest's own words are for the log, and for developers if they ask for them.
+    fn public(&self) -> &'static str {
+        match self.status() {
+            StatusCode::NOT_FOUND => "no app is served here",
+            StatusCode::INTERNAL_SERVER_ERROR => "the app failed",
+            StatusCode::BAD_GATEWAY => "the app gave no valid answer",
+            StatusCode::SERVICE_UNAVAILABLE => "the app has no room for this request now",
+            StatusCode::GATEWAY_TIMEOUT => "the app took too long",
+            StatusCode::PAYLOAD_TOO_LARGE => "the request's body is too large",
+            StatusCode::REQUEST_TIMEOUT => "the request came too slowly",
+            _ => "the request is not valid",
+        }
+    }
+}
+
+/// Logs a refusal, once, and makes its answer.
+pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<ResponseBody> {
+    let status = refusal.status();
+    let id = request_id(seen.id);
+    let app = seen.release.as_ref().map_or("-", |release| &*release.app);
+    match (status.is_server_error(), refusal) {
+        // Overload is counted; a line for each would make it worse.
+        (true, Refusal::Lease(LeaseError::Full | LeaseError::Saturated | LeaseError::TimedOut)) | (false, _) => {
+            tracing::debug!(app, request = id, status = status.as_u16(), "{refusal}");
+        }
+        (true, _) => tracing::warn!(app, request = id, status = status.as_u16(), "{refusal}"),
+    }
+    if let (Refusal::Guest(failure), Some(release)) = (refusal, &seen.release) {
+        release.counters.failure(failure);
+    }
+    let mut text = format!("{} {}: {}", status.as_u16(), status.canonical_reason().unwrap_or(""), refusal.public());
+    if status.is_server_error() {
+        let _ = write!(text, " (error id {id})");
+    }
+    text.push('\n');
+    if detail {
+        let _ = writeln!(text, "\n{refusal}");
+    }
+    let mut response = Response::new(ResponseBody::fixed(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if status.is_server_error() && let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(ERROR_ID, id);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from(fastrand::u32(RETRY_SECONDS)));
+    }
+    response
+}

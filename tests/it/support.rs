@@ -1,0 +1,239 @@
+//! A real host for each test: built, started on free ports, asked over HTTP, and counted when it ends.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use hostler::config::{self, Overrides};
+use hostler::engine::EngineSettings;
+use hostler::host::{Host, Leftovers};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+/// How long a condition that is waited for may take: generous, since machines are slow at times.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A guest app built from `guest-apps/`.
+pub fn guest(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/guests").join(format!("{name}.wasm"));
+    assert!(path.exists(), "the guest {name} is not built: run `make guests` first");
+    path
+}
+
+/// What a host is started with.
+pub struct Builder {
+    folder: tempfile::TempDir,
+    config: String,
+    settings: EngineSettings,
+    admin: bool,
+}
+
+pub struct TestHost {
+    host: Option<Host>,
+    folder: tempfile::TempDir,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a text answer")
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("a text header"))
+    }
+}
+
+impl TestHost {
+    pub fn builder() -> Builder {
+        Builder {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            config: String::new(),
+            // Room for a test, not for a machine.
+            settings: EngineSettings { instances: 64, ..EngineSettings::default() },
+            admin: false,
+        }
+    }
+
+    /// A host that serves these guests under their own names.
+    pub async fn with(guests: &[&str]) -> TestHost {
+        guests.iter().fold(TestHost::builder(), |builder, name| builder.app(name, name)).start().await
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.host().address()
+    }
+
+    pub fn host(&self) -> &Host {
+        self.host.as_ref().expect("a running host")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], Bytes::new()).await.expect("an answer")
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send(Method::POST, path, &[], body.into()).await.expect("an answer")
+    }
+
+    /// Asks and takes the whole answer; an error if it breaks off.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        let mut request = http::Request::builder().method(method).uri(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.client.request(request.body(Full::new(body))?).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// What the operator sees of an app.
+    pub fn app(&self, name: &str) -> hostler::admin::AppStatus {
+        let status = self.host().status();
+        status.apps.into_iter().find(|app| app.app == name).unwrap_or_else(|| panic!("no app {name}"))
+    }
+
+    /// Waits until the pool of an app is whole again: nothing leased, nothing under way.
+    pub async fn settled(&self, app: &str) {
+        self.until(&format!("the pool of {app} is at rest"), || {
+            let stats = self.app(app).release.expect("a live release").instances;
+            stats.leased + stats.preparing + stats.resetting + stats.leaving == 0 && stats.waiting == 0
+        })
+        .await;
+    }
+
+    /// Waits for a condition.
+    pub async fn until(&self, what: &str, condition: impl FnMut() -> bool) {
+        until(what, condition).await;
+    }
+
+    /// Shuts down and says what was left.
+    pub async fn stop(mut self) -> Leftovers {
+        self.host.take().expect("a running host").shutdown().await
+    }
+}
+
+/// Waits for a condition, and fails the test if it doesn't come.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl Builder {
+    /// Puts a guest into the folder under a name.
+    pub fn app(self, name: &str, guest_name: &str) -> Builder {
+        let to = self.folder.path().join(format!("apps/{name}.wasm"));
+        std::fs::create_dir_all(to.parent().expect("a parent")).expect("a folder");
+        std::fs::copy(guest(guest_name), to).expect("a copy of the guest");
+        self
+    }
+
+    /// Puts any bytes into the folder as an app.
+    pub fn bytes(self, name: &str, bytes: &[u8]) -> Builder {
+        let to = self.folder.path().join(format!("apps/{name}.wasm"));
+        std::fs::create_dir_all(to.parent().expect("a parent")).expect("a folder");
+        std::fs::write(to, bytes).expect("the app's bytes");
+        self
+    }
+
+    /// Writes the app's own config.
+    pub fn app_config(self, name: &str, text: &str) -> Builder {
+        std::fs::write(self.folder.path().join(format!("apps/{name}.toml")), text).expect("the app's config");
+        self
+    }
+
+    /// Adds to `hostler.toml`.
+    pub fn config(mut self, text: &str) -> Builder {
+        self.config.push_str(text);
+        self.config.push('\n');
+        self
+    }
+
+    pub fn settings(mut self, set: impl FnOnce(&mut EngineSettings)) -> Builder {
+        set(&mut self.settings);
+        self
+    }
+
+    pub fn admin(mut self) -> Builder {
+        self.admin = true;
+        self
+    }
+
+    /// Starts the host and waits until it has looked at every app.
+    pub async fn start(self) -> TestHost {
+        let Builder { folder, config, settings, admin } = self;
+        let apps = folder.path().join("apps");
+        std::fs::create_dir_all(&apps).expect("an apps folder");
+        let file = folder.path().join("hostler.toml");
+        std::fs::write(&file, config).expect("hostler.toml");
+        let overrides = Overrides {
+            listen: Some(([127, 0, 0, 1], 0).into()),
+            admin: admin.then_some(([127, 0, 0, 1], 0).into()),
+            folder: Some(apps),
+            cache_dir: Some(cache_dir()),
+            worker_threads: Some(2),
+            ..Overrides::default()
+        };
+        let (config, policy) =
+            config::load_host(Some(&file), &overrides).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let host = Host::start_with(&config, policy, settings).expect("a host");
+        let mut progress = host.progress();
+        tokio::time::timeout(PATIENCE * 4, progress.wait_for(|progress| progress.settled()))
+            .await
+            .expect("the apps are looked at in time")
+            .expect("the deployer runs");
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        TestHost { host: Some(host), folder, client }
+    }
+}
+
+/// One code cache for all tests: a large guest is compiled once.
+fn cache_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-cache")
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        let Some(host) = self.host.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        // The test's runtime can't be waited for here, so the end has a runtime of its own.
+        let leftovers = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(host.shutdown())
+        });
+        let leftovers = leftovers.join().expect("an orderly end");
+        assert_eq!(leftovers, Leftovers { connections: 0, units: 0 }, "something was left of the host");
+    }
+}
