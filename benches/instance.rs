@@ -41,7 +41,8 @@ fn instances(criterion: &mut Criterion) {
                 });
             });
         }
-        let app = App::load(&wasm, EngineSettings { instances: 64, ..EngineSettings::default() }).expect("an app");
+        let app =
+            App::load(&wasm, EngineSettings { instances: 64, ..EngineSettings::default() }).expect("an app");
         group.bench_function("make and drop", |bencher| {
             bencher.to_async(&runtime).iter(|| async { drop(app.make().await.expect("an instance")) });
         });

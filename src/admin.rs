@@ -18,8 +18,8 @@ use crate::engine::Engines;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
 use crate::registry::Registry;
-use crate::server::connection::{Handler, Peer};
 use crate::server::body::ResponseBody;
+use crate::server::connection::{Handler, Peer};
 
 /// Everything that `/status` tells.
 #[derive(Debug, Serialize)]
@@ -121,7 +121,9 @@ impl Handler for AdminHandler {
         }
         match request.uri().path() {
             "/health" => answer(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4", prometheus::text(&self.status())),
+            "/metrics" => {
+                answer(StatusCode::OK, "text/plain; version=0.0.4", prometheus::text(&self.status()))
+            }
             "/" | "/status" => match serde_json::to_string_pretty(&self.status()) {
                 Ok(json) => answer(StatusCode::OK, "application/json", json + "\n"),
                 Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),

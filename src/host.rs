@@ -71,14 +71,11 @@ impl Host {
     }
 
     /// The same with chosen engine settings.
-    pub fn start_with(
-        config: &HostConfig,
-        policy: Policy,
-        settings: EngineSettings,
-    ) -> anyhow::Result<Host> {
+    pub fn start_with(config: &HostConfig, policy: Policy, settings: EngineSettings) -> anyhow::Result<Host> {
         tracing::info!("{settings}");
         let budget = Budget::new(settings.instances, config.pool.queue_size);
-        let engines = Engines::new(settings).map_err(|error| anyhow::anyhow!("cannot make the engine: {error:#}"))?;
+        let engines =
+            Engines::new(settings).map_err(|error| anyhow::anyhow!("cannot make the engine: {error:#}"))?;
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
         let registry = Arc::new(Registry::default());
         let serving = runtime("serve", config.server.worker_threads)?;
@@ -178,7 +175,8 @@ impl Host {
     fn start_admin(&mut self, config: &HostConfig) -> anyhow::Result<()> {
         let (Some(listen), Some(control)) = (config.admin.listen, &self.control) else { return Ok(()) };
         let _runtime = control.enter();
-        let listener = Listener::bind(listen).with_context(|| format!("cannot listen on {listen} (admin)"))?;
+        let listener =
+            Listener::bind(listen).with_context(|| format!("cannot listen on {listen} (admin)"))?;
         self.admin_address = Some(listener.local_addr());
         let limits = Limits { max_connections: ADMIN_CONNECTIONS, ..limits(config) };
         // Not drained: the operator sees the end of the host, too.
@@ -224,8 +222,7 @@ impl Host {
 
     fn start_serving(&mut self, config: &HostConfig, listener: Listener) {
         let Some(serving) = &self.serving else { return };
-        let handler =
-            AppHandler::new(self.registry.clone(), config.server.error_detail, config.log.access);
+        let handler = AppHandler::new(self.registry.clone(), config.server.error_detail, config.log.access);
         let accepting = accept::serve(listener, limits(config), handler, self.drain.signal());
         self.background.spawn_on(
             async move {

@@ -28,18 +28,11 @@ pub enum LogError {
 
 /// Sets up logging for the process. `level`: a `tracing` filter such as `info` or `hostler=debug`.
 pub fn init(json: bool, level: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(level).map_err(|source| LogError::Level {
-        level: level.to_owned(),
-        source,
-    })?;
+    let filter =
+        EnvFilter::try_new(level).map_err(|source| LogError::Level { level: level.to_owned(), source })?;
     let form = if json { Form::Json } else { Form::Text };
-    let lines = Lines {
-        form,
-        out: io::stderr,
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(lines);
+    let lines = Lines { form, out: io::stderr };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     let set = match form {
         Form::Json => builder.json().flatten_event(true).try_init(),
         Form::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
@@ -134,10 +127,7 @@ impl<'a, F: Fn() -> W + 'a, W: Write> MakeWriter<'a> for Lines<F> {
     type Writer = Line<W>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line {
-            form: self.form,
-            out: (self.out)(),
-        }
+        Line { form: self.form, out: (self.out)() }
     }
 }
 

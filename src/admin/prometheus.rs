@@ -15,13 +15,17 @@ const APP_METRICS: [(&str, &str, &str, Read); 15] = [
     ("responses_5xx_total", "counter", "Responses of that class", |app| app.requests.responses_5xx),
     ("trapped_total", "counter", "Guests that trapped", |app| app.requests.trapped),
     ("cpu_time_exceeded_total", "counter", "Guests ended at cpu_time", |app| app.requests.cpu_time_exceeded),
-    ("deadline_passed_total", "counter", "Guests ended at request_timeout", |app| app.requests.deadline_passed),
+    ("deadline_passed_total", "counter", "Guests ended at request_timeout", |app| {
+        app.requests.deadline_passed
+    }),
     ("bad_answers_total", "counter", "Answers that were none", |app| app.requests.bad_answers),
     ("client_gone_total", "counter", "Clients that left a stream", |app| app.requests.client_gone),
     ("guest_cpu_nanoseconds_total", "counter", "Time inside the guest", |app| app.requests.cpu_nanos),
     ("instances_idle", "gauge", "Ready instances", |app| instances(app, |stats| stats.idle as u64)),
     ("instances_leased", "gauge", "Instances at work", |app| instances(app, |stats| stats.leased as u64)),
-    ("requests_waiting", "gauge", "Requests that wait for one", |app| instances(app, |stats| stats.waiting as u64)),
+    ("requests_waiting", "gauge", "Requests that wait for one", |app| {
+        instances(app, |stats| stats.waiting as u64)
+    }),
     ("instances_discarded_total", "counter", "Instances dropped for good", |app| {
         instances(app, |stats| stats.discarded)
     }),

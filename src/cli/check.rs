@@ -58,7 +58,8 @@ fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<String, Vec<S
     let config = found.config.as_ref().zip(files.config.as_ref());
     let config_file = config.map(|(stamp, text)| (relative(&stamp.path), text));
     let text = config_file.as_ref().map(|(path, text)| (Path::new(path), text.as_str()));
-    let config = policy.app_config(name, text).map_err(|found| problems.extend(found.iter().map(ToString::to_string)));
+    let config =
+        policy.app_config(name, text).map_err(|found| problems.extend(found.iter().map(ToString::to_string)));
     let checked = prepare::check(&files.wasm).map_err(|refusal| problems.push(format!("{file}: {refusal}")));
     match (config, checked) {
         (Ok(config), Ok(checked)) => Ok(format!("{name}: {file}, {}, {}", checked.kind, config.mode)),

@@ -19,7 +19,8 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> anyhow::Result<Exit> {
-        let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
+        let bytes =
+            std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
         match prepare::check(&bytes) {
             Ok(checked) if self.json => println!("{}", serde_json::to_string_pretty(&checked)?),
             Ok(checked) => print!("{checked}"),

@@ -101,8 +101,11 @@ impl Builder {
         let (code, origin) = if config.mode == Mode::Cold {
             // Compiled once all the same: a deploy that could never answer is refused now.
             let payload = crate::engine::compile(engine, &wasm, CodeKind::of(checked.kind))?;
-            AppCode::link(checked.kind, &crate::engine::load_bytes(engine, &payload, CodeKind::of(checked.kind))?)
-                .map_err(link_error)?;
+            AppCode::link(
+                checked.kind,
+                &crate::engine::load_bytes(engine, &payload, CodeKind::of(checked.kind))?,
+            )
+            .map_err(link_error)?;
             (PreparedCode::Cold(wasm), CodeOrigin::PerRequest)
         } else {
             let digest = checked.digest.as_bytes();

@@ -120,8 +120,7 @@ impl Deployer {
     /// Looks at the folder and starts what follows.
     async fn look(&mut self) {
         let folder = self.folder.clone();
-        let looked =
-            tokio::task::spawn_blocking(move || scan(&folder, &scan::Limits::default())).await;
+        let looked = tokio::task::spawn_blocking(move || scan(&folder, &scan::Limits::default())).await;
         match looked {
             Ok(Ok(state)) => {
                 self.unsay("");
@@ -189,7 +188,8 @@ impl Deployer {
             wasm: files.wasm,
             config: config.map(|(stamp, text)| (relative(&stamp.path).into_boxed_path(), text)),
         };
-        let (builder, counters, digests) = (self.builder.clone(), self.registry.counters(&name), files.digests);
+        let (builder, counters, digests) =
+            (self.builder.clone(), self.registry.counters(&name), files.digests);
         self.jobs.spawn(async move {
             let result = builder.build(sources, counters).await;
             drop(slot);
@@ -255,7 +255,8 @@ impl Deployer {
                 tracing::warn!(path, "not taken as an app: {text}");
             }
         }
-        let there = |path: &str| self.state.problems.iter().any(|problem| problem.path.display().to_string() == path);
+        let there =
+            |path: &str| self.state.problems.iter().any(|problem| problem.path.display().to_string() == path);
         self.said.retain(|path, _| path.strip_prefix('/').is_none_or(there));
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
-use super::address_space::{Footprint, plan};
 use super::EngineKind;
+use super::address_space::{Footprint, plan};
 use crate::prepare;
 
 /// Tables that one unit of the pool's budget stands for; an app with more takes more units.

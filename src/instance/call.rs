@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use http_body::Body as _;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
-use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;

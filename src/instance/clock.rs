@@ -31,7 +31,12 @@ pub struct CpuClock {
 
 impl CpuClock {
     pub fn new(limit: Duration) -> Arc<CpuClock> {
-        Arc::new(CpuClock { origin: Instant::now(), limit, used: AtomicU64::new(0), entered: AtomicU64::new(0) })
+        Arc::new(CpuClock {
+            origin: Instant::now(),
+            limit,
+            used: AtomicU64::new(0),
+            entered: AtomicU64::new(0),
+        })
     }
 
     /// Time inside the guest up to now, in finished polls.

@@ -89,7 +89,9 @@ impl AppCode {
         let entry = match self {
             AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(&mut store).await?),
             AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(&mut store).await?),
-            AppCode::CommandComponent(pre) => Entry::CommandComponent(pre.instantiate_async(&mut store).await?),
+            AppCode::CommandComponent(pre) => {
+                Entry::CommandComponent(pre.instantiate_async(&mut store).await?)
+            }
             AppCode::CommandModule(pre) => {
                 let instance = pre.instantiate_async(&mut store).await?;
                 Entry::CommandModule(instance.get_typed_func(&mut store, "_start")?)
@@ -115,8 +117,10 @@ impl ColdCode {
         let (engines, kind, wasm) = (self.engines.clone(), self.kind, self.wasm.clone());
         let compiled = tokio::task::spawn_blocking(move || {
             let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
-            let payload = crate::engine::compile(engine, &wasm, CodeKind::of(kind)).map_err(|error| error.to_string())?;
-            let code = crate::engine::load_bytes(engine, &payload, CodeKind::of(kind)).map_err(|error| error.to_string())?;
+            let payload = crate::engine::compile(engine, &wasm, CodeKind::of(kind))
+                .map_err(|error| error.to_string())?;
+            let code = crate::engine::load_bytes(engine, &payload, CodeKind::of(kind))
+                .map_err(|error| error.to_string())?;
             AppCode::link(kind, &code).map_err(|error| format!("{error:#}"))
         });
         match compiled.await {

@@ -91,8 +91,12 @@ impl GuestLog {
         let text = String::from_utf8_lossy(&line);
         let request = format_args!("{:016x}", self.0.request.load(Relaxed)).to_string();
         match stream {
-            Stream::Stdout => tracing::info!(target: "guest", app = %self.0.app, request, "{}", text.escape_debug()),
-            Stream::Stderr => tracing::warn!(target: "guest", app = %self.0.app, request, "{}", text.escape_debug()),
+            Stream::Stdout => {
+                tracing::info!(target: "guest", app = %self.0.app, request, "{}", text.escape_debug())
+            }
+            Stream::Stderr => {
+                tracing::warn!(target: "guest", app = %self.0.app, request, "{}", text.escape_debug())
+            }
         }
     }
 }

@@ -80,7 +80,9 @@ impl HostState {
     pub fn p1(&mut self) -> &mut WasiP1Ctx {
         match &mut self.wasi {
             Wasi::Module(p1) => p1,
-            Wasi::Component { .. } => unreachable!("the linker of core modules only serves stores made for them"),
+            Wasi::Component { .. } => {
+                unreachable!("the linker of core modules only serves stores made for them")
+            }
         }
     }
 }

@@ -24,13 +24,8 @@ impl Write for Out {
 fn logged(form: Form, events: impl FnOnce()) -> String {
     let out = Out::default();
     let inner = out.clone();
-    let lines = Lines {
-        form,
-        out: move || inner.clone(),
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_writer(lines)
-        .with_ansi(false);
+    let lines = Lines { form, out: move || inner.clone() };
+    let builder = tracing_subscriber::fmt().with_writer(lines).with_ansi(false);
     match form {
         Form::Json => {
             let subscriber = builder.json().flatten_event(true).finish();
@@ -44,11 +39,7 @@ fn logged(form: Form, events: impl FnOnce()) -> String {
 
 fn line(form: Form, text: &[u8]) -> String {
     let out = Out::default();
-    let mut lines = Lines {
-        form,
-        out: || out.clone(),
-    }
-    .make_writer();
+    let mut lines = Lines { form, out: || out.clone() }.make_writer();
     lines.write_all(text).unwrap();
     let bytes = out.0.lock().clone();
     String::from_utf8(bytes).unwrap()
@@ -73,25 +64,12 @@ fn an_access_line_has_every_field_and_no_control_characters() {
     let text = logged(Form::Text, || access(&example()));
     assert_eq!(text.lines().count(), 1);
     assert!(!text.trim_end().contains(char::is_control), "{text}");
-    for part in [
-        "access",
-        "GET",
-        "a.example",
-        "/x\\n",
-        "200",
-        "1500",
-        "shop",
-        "r1",
-        "127.0.0.1:1234",
-    ] {
+    for part in ["access", "GET", "a.example", "/x\\n", "200", "1500", "shop", "r1", "127.0.0.1:1234"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let json = logged(Form::Json, || access(&example()));
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(
-        (&value["status"], &value["target"]),
-        (&200.into(), &"access".into())
-    );
+    assert_eq!((&value["status"], &value["target"]), (&200.into(), &"access".into()));
     assert_eq!(value["path"], "/x\\n\\u{1b}[31mfake");
 }
 

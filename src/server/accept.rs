@@ -131,13 +131,7 @@ impl<S: Source, H: Handler> Acceptor<S, H> {
     /// Serves what the kernel accepted before the port closes. This is beyond the connection limit, by the backlog's
     /// size at most, and each of them is served once and closed.
     fn take_backlog(self) {
-        let Self {
-            source,
-            limits,
-            handler,
-            drain,
-            ..
-        } = self;
+        let Self { source, limits, handler, drain, .. } = self;
         let listener = match source.into_std() {
             Ok(listener) => listener,
             Err(error) => {

@@ -47,9 +47,7 @@ mod http2;
 /// when the client goes away.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// A body error ends the response visibly broken.
-    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
-        + Send
-        + 'static;
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
     /// The request is unchecked: [`check_request`] is the first thing to call. The status must not be 1xx.
     fn handle(
@@ -130,14 +128,7 @@ pub(super) async fn serve<H: Handler>(
     let Some((protocol, first)) = preface::read(&stream, &limits, &drain, began).await else {
         return;
     };
-    let connection = Connection {
-        stream,
-        first,
-        peer,
-        began,
-        limits,
-        drain,
-    };
+    let connection = Connection { stream, first, peer, began, limits, drain };
     match protocol {
         Protocol::Http1 => connection.serve_http1(handler).await,
         Protocol::Http2 => connection.serve_http2(handler).await,
@@ -157,8 +148,7 @@ struct Connection {
 
 /// A protocol's own part in being driven and ended.
 trait Drive {
-    fn poll_serve(&mut self, cx: &mut std::task::Context<'_>)
-    -> std::task::Poll<hyper::Result<()>>;
+    fn poll_serve(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<hyper::Result<()>>;
 
     /// The drain has begun.
     fn drain(&mut self);

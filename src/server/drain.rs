@@ -69,15 +69,11 @@ impl Drain {
             tasks: TaskTracker::new(),
             connections: AtomicUsize::new(0),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     pub fn signal(&self) -> DrainSignal {
-        DrainSignal {
-            shared: self.shared.clone(),
-        }
+        DrainSignal { shared: self.shared.clone() }
     }
 
     /// Connections that are open now.
@@ -100,14 +96,8 @@ impl Drain {
     /// Drains: waits until everything has ended, at most `timeout`, then aborts what is left.
     pub async fn finish(&self, timeout: Duration) -> Drained {
         self.begin();
-        if tokio::time::timeout(timeout, self.shared.tasks.wait())
-            .await
-            .is_ok()
-        {
-            return Drained {
-                aborted: 0,
-                stuck: 0,
-            };
+        if tokio::time::timeout(timeout, self.shared.tasks.wait()).await.is_ok() {
+            return Drained { aborted: 0, stuck: 0 };
         }
         let aborted = self.connections();
         tracing::warn!(aborted, "drain timeout passed: ending what is left");
@@ -159,9 +149,7 @@ impl DrainSignal {
 
     pub fn connection(&self) -> ConnectionGuard {
         self.shared.connections.fetch_add(1, Ordering::AcqRel);
-        ConnectionGuard {
-            shared: self.shared.clone(),
-        }
+        ConnectionGuard { shared: self.shared.clone() }
     }
 }
 

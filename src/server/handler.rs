@@ -59,7 +59,11 @@ impl AppHandler {
         AppHandler(Arc::new(Shared { registry, error_detail, access_log, next_request }))
     }
 
-    async fn serve(&self, request: Request<Incoming>, seen: &mut Seen) -> Result<Response<ResponseBody>, Refusal> {
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        seen: &mut Seen,
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let (mut parts, incoming) = request.into_parts();
         check_request(&parts)?;
         let mut body = Some(incoming);
@@ -73,7 +77,12 @@ impl AppHandler {
     }
 
     /// THE request: each step is a verb of one module, and what goes wrong is a [`Refusal`].
-    async fn serve_once(&self, parts: Parts, body: Option<Incoming>, seen: &mut Seen) -> Result<Served, Refusal> {
+    async fn serve_once(
+        &self,
+        parts: Parts,
+        body: Option<Incoming>,
+        seen: &mut Seen,
+    ) -> Result<Served, Refusal> {
         let routed = self.route(&parts, seen)?;
         let config = &routed.release.config;
         let body = match body {

@@ -85,7 +85,8 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
     let app = seen.release.as_ref().map_or("-", |release| &*release.app);
     match (status.is_server_error(), refusal) {
         // Overload is counted; a line for each would make it worse.
-        (true, Refusal::Lease(LeaseError::Full | LeaseError::Saturated | LeaseError::TimedOut)) | (false, _) => {
+        (true, Refusal::Lease(LeaseError::Full | LeaseError::Saturated | LeaseError::TimedOut))
+        | (false, _) => {
             tracing::debug!(app, request = id, status = status.as_u16(), "{refusal}");
         }
         (true, _) => tracing::warn!(app, request = id, status = status.as_u16(), "{refusal}"),
@@ -93,7 +94,8 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
     if let (Refusal::Guest(failure), Some(release)) = (refusal, &seen.release) {
         release.counters.failure(failure);
     }
-    let mut text = format!("{} {}: {}", status.as_u16(), status.canonical_reason().unwrap_or(""), refusal.public());
+    let mut text =
+        format!("{} {}: {}", status.as_u16(), status.canonical_reason().unwrap_or(""), refusal.public());
     if status.is_server_error() {
         let _ = write!(text, " (error id {id})");
     }
@@ -105,7 +107,9 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if status.is_server_error() && let Ok(id) = HeaderValue::from_str(&id) {
+    if status.is_server_error()
+        && let Ok(id) = HeaderValue::from_str(&id)
+    {
         headers.insert(ERROR_ID, id);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {

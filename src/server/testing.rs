@@ -64,11 +64,7 @@ struct Seen {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self {
-            started: AtomicUsize::new(0),
-            ended: AtomicUsize::new(0),
-            gate: Semaphore::new(0),
-        }
+        Self { started: AtomicUsize::new(0), ended: AtomicUsize::new(0), gate: Semaphore::new(0) }
     }
 }
 
@@ -85,12 +81,7 @@ impl Edge {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, app, drain) = (listener.local_addr(), App::default(), Drain::new());
         tokio::spawn(accept::serve(listener, limits, app.clone(), drain.signal()));
-        Self {
-            address,
-            app,
-            drain,
-            finished: false,
-        }
+        Self { address, app, drain, finished: false }
     }
 
     pub async fn connect(&self) -> Raw {
@@ -100,10 +91,7 @@ impl Edge {
     /// Ends the server and checks that every connection, stream and handler has ended.
     pub async fn done(mut self) {
         self.finished = true;
-        let nothing = Drained {
-            aborted: 0,
-            stuck: 0,
-        };
+        let nothing = Drained { aborted: 0, stuck: 0 };
         assert_eq!(self.drain.finish(SOON).await, nothing);
         self.assert_empty();
     }
@@ -125,10 +113,7 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        assert!(
-            self.finished || std::thread::panicking(),
-            "the test must end its server"
-        );
+        assert!(self.finished || std::thread::panicking(), "the test must end its server");
     }
 }
 
@@ -312,10 +297,7 @@ impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            unread: Vec::new(),
-        }
+        Self { stream, unread: Vec::new() }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -324,8 +306,7 @@ impl Raw {
 
     /// Sends a bodyless request.
     pub async fn get(&mut self, path: &str) {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"))
-            .await;
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n")).await;
     }
 
     pub async fn answer(&mut self) -> Answer {
@@ -337,11 +318,7 @@ impl Raw {
         let head = self.until(b"\r\n\r\n").await?;
         let head = String::from_utf8_lossy(&head).into_owned();
         let status = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or(0);
-        let mut answer = Answer {
-            status,
-            head,
-            body: Vec::new(),
-        };
+        let mut answer = Answer { status, head, body: Vec::new() };
         if method == "HEAD" || matches!(status, 100 | 204 | 304) {
             return Ok(answer);
         }

@@ -1,1 +1,5 @@
-fn main(){}
+//! Integration tests: a real host, asked over HTTP.
+
+mod support;
+
+mod kinds;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
 use hostler::config::{self, Overrides};
 use hostler::engine::EngineSettings;
 use hostler::host::{Host, Leftovers};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -230,7 +230,8 @@ impl Drop for TestHost {
         }
         // The test's runtime can't be waited for here, so the end has a runtime of its own.
         let leftovers = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(host.shutdown())
         });
         let leftovers = leftovers.join().expect("an orderly end");

@@ -15,10 +15,7 @@ async fn the_real_address_of_port_zero_is_known_and_is_taken() {
 
 #[tokio::test]
 async fn beyond_the_limit_connections_wait_and_none_is_refused() {
-    let edge = Edge::start(Limits {
-        max_connections: 2,
-        ..patient()
-    });
+    let edge = Edge::start(Limits { max_connections: 2, ..patient() });
     let mut clients = Vec::new();
     for _ in 0..5 {
         let mut client = edge.connect().await;
@@ -84,10 +81,7 @@ async fn every_accept_error_is_survived() {
     ];
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr();
-    let source = Failing {
-        inner: listener.inner,
-        errors: errors.into(),
-    };
+    let source = Failing { inner: listener.inner, errors: errors.into() };
     let drain = Drain::new();
     let acceptor = Acceptor::new(source, patient(), App::default(), drain.signal());
     tokio::spawn(acceptor.run());
@@ -129,10 +123,7 @@ async fn running_out_of_file_descriptors_is_survived() {
         .await
         .unwrap();
     let said = String::from_utf8_lossy(&child.stdout);
-    assert!(
-        child.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
 }
 
 async fn with_few_descriptors() {

@@ -60,10 +60,7 @@ enum End {
 /// A pair that holds about `capacity` bytes: a chunk is taken whenever less than that is queued.
 pub fn channel(capacity: usize) -> (Sender, Receiver) {
     let shared = Arc::new(Mutex::new(State::default()));
-    let sender = Sender {
-        shared: shared.clone(),
-        capacity: capacity.max(1),
-    };
+    let sender = Sender { shared: shared.clone(), capacity: capacity.max(1) };
     (sender, Receiver { shared })
 }
 
@@ -159,10 +156,7 @@ impl Drop for Sender {
 
 impl Receiver {
     /// The next frame; none is the end of a whole body.
-    pub fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         let (frame, waker) = {
             let mut state = self.shared.lock();
             match state.next() {
@@ -219,11 +213,7 @@ impl State {
             return Some(Some(Ok(Frame::data(data))));
         }
         match self.end.as_ref()? {
-            End::Finished | End::Told => Some(
-                self.trailers
-                    .take()
-                    .map(|fields| Ok(Frame::trailers(fields))),
-            ),
+            End::Finished | End::Told => Some(self.trailers.take().map(|fields| Ok(Frame::trailers(fields)))),
             End::Broken(_) => match self.end.replace(End::Told) {
                 Some(End::Broken(error)) => Some(Some(Err(error))),
                 _ => Some(None),

@@ -95,10 +95,7 @@ where
         self.received
     }
 
-    fn poll_client(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, RequestError>>> {
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
             ready!(self.poll_stalled(cx));
             return Poll::Ready(Some(Err(RequestError::TooSlow)));
@@ -120,9 +117,7 @@ where
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = *self.waiting_since.get_or_insert_with(Instant::now) + self.stall;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         while timer.as_mut().poll(cx).is_ready() {
             if timer.deadline() >= deadline {
                 return Poll::Ready(());
@@ -158,9 +153,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.replay.is_empty()
-            && self.trailers.is_none()
-            && (self.ended || self.inner.is_end_stream())
+        self.replay.is_empty() && self.trailers.is_none() && (self.ended || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -85,19 +85,11 @@ impl ResponseBody {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let declared = declared.or_else(|| body.size_hint().exact());
-        Self::new(
-            Kind::Boxed(body.map_err(Into::into).boxed_unsync()),
-            declared,
-        )
+        Self::new(Kind::Boxed(body.map_err(Into::into).boxed_unsync()), declared)
     }
 
     fn new(kind: Kind, left: Option<u64>) -> Self {
-        Self {
-            kind,
-            left,
-            sent: 0,
-            watch: None,
-        }
+        Self { kind, left, sent: 0, watch: None }
     }
 }
 
@@ -112,10 +104,7 @@ impl<W: Watch> ResponseBody<W> {
         }
     }
 
-    fn poll_kind(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         match &mut self.kind {
             Kind::Ended => Poll::Ready(None),
             Kind::Fixed(data) if data.is_empty() => Poll::Ready(None),
@@ -129,24 +118,16 @@ impl<W: Watch> ResponseBody<W> {
 
     /// Counts a frame, or the end, against the declared length.
     fn account(&mut self, frame: Option<&Frame<Bytes>>) -> Result<(), ResponseError> {
-        let length = frame
-            .and_then(Frame::data_ref)
-            .map_or(0, |data| data.len() as u64);
+        let length = frame.and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
         self.sent = self.sent.saturating_add(length);
         let Some(left) = &mut self.left else {
             return Ok(());
         };
-        let wrong = ResponseError::WrongLength {
-            declared: *left + (self.sent - length),
-            actual: self.sent,
-        };
+        let wrong = ResponseError::WrongLength { declared: *left + (self.sent - length), actual: self.sent };
         *left = left.checked_sub(length).ok_or(wrong)?;
         let ended = frame.is_none_or(Frame::is_trailers);
         if ended && *left > 0 {
-            return Err(ResponseError::WrongLength {
-                declared: *left + self.sent,
-                actual: self.sent,
-            });
+            return Err(ResponseError::WrongLength { declared: *left + self.sent, actual: self.sent });
         }
         Ok(())
     }
@@ -212,9 +193,7 @@ impl<W: Watch> Drop for ResponseBody<W> {
         let end = match &self.kind {
             // An empty body is complete without being asked for.
             Kind::Fixed(data) if data.is_empty() => BodyEnd::Complete,
-            Kind::Stream(receiver) if receiver.is_end() && self.left.unwrap_or(0) == 0 => {
-                BodyEnd::Complete
-            }
+            Kind::Stream(receiver) if receiver.is_end() && self.left.unwrap_or(0) == 0 => BodyEnd::Complete,
             _ => BodyEnd::Abandoned,
         };
         self.end(end);

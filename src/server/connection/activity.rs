@@ -73,9 +73,7 @@ impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        InFlight {
-            activity: self.clone(),
-        }
+        InFlight { activity: self.clone() }
     }
 
     pub(super) fn in_flight(&self) -> usize {

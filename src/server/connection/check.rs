@@ -73,9 +73,7 @@ fn check_target(request: &Parts) -> Result<(), Refusal> {
     }
     let path = uri.path().starts_with('/');
     let asterisk = uri.path() == "*" && request.method == Method::OPTIONS;
-    let scheme = uri
-        .scheme_str()
-        .is_none_or(|s| matches!(s, "http" | "https"));
+    let scheme = uri.scheme_str().is_none_or(|s| matches!(s, "http" | "https"));
     match (path || asterisk) && scheme {
         true => Ok(()),
         false => Err(Refusal::BadTarget),

@@ -62,11 +62,7 @@ pin_project! {
 }
 
 impl Exchanges {
-    pub(super) fn begin(
-        &self,
-        request: &mut Request<Incoming>,
-        pace: Option<Arc<Pace>>,
-    ) -> Exchange {
+    pub(super) fn begin(&self, request: &mut Request<Incoming>, pace: Option<Arc<Pace>>) -> Exchange {
         let in_flight = self.activity.begin();
         let http1 = request.version() < Version::HTTP_2;
         if http1 && self.activity.is_suspect() {
@@ -85,10 +81,7 @@ impl Exchanges {
 
 impl Exchange {
     /// The response as hyper may send it.
-    pub(super) fn finish<B: Body<Data = Bytes>>(
-        self,
-        response: Response<B>,
-    ) -> Response<Outgoing<B>> {
+    pub(super) fn finish<B: Body<Data = Bytes>>(self, response: Response<B>) -> Response<Outgoing<B>> {
         let (mut parts, body) = response.into_parts();
         if self.http1 && self.must_close(parts.status) {
             let close = HeaderValue::from_static("close");
@@ -101,16 +94,11 @@ impl Exchange {
         }
         // hyper trusts a `content-length` that disagrees with the body, which would leave bytes of this response
         // to be read as the next one.
-        let fault = (!bare && disagrees(&parts.headers, length))
-            .then_some("content-length disagrees with the body");
+        let fault =
+            (!bare && disagrees(&parts.headers, length)).then_some("content-length disagrees with the body");
         let body = (!bare && fault.is_none()).then_some(body);
-        let outgoing = Outgoing {
-            body,
-            fault,
-            rest: Bytes::new(),
-            pace: self.pace,
-            in_flight: self.in_flight,
-        };
+        let outgoing =
+            Outgoing { body, fault, rest: Bytes::new(), pace: self.pace, in_flight: self.in_flight };
         Response::from_parts(parts, outgoing)
     }
 
@@ -125,10 +113,7 @@ impl Exchange {
 
 impl Pace {
     pub(super) fn new(base: Instant) -> Self {
-        Self {
-            base,
-            waiting: AtomicU64::new(0),
-        }
+        Self { base, waiting: AtomicU64::new(0) }
     }
 
     /// Since when the client has owed a read.

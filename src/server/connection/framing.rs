@@ -124,9 +124,7 @@ impl Framing {
         // A head's lines may end in a bare LF for hyper too; in a chunked body only CR LF is an end.
         let strict = line.strip_suffix(b"\r\n");
         match (self.state, strict) {
-            (State::Head, _) => {
-                self.head_line(strict.unwrap_or(line.strip_suffix(b"\n").unwrap_or(line)))
-            }
+            (State::Head, _) => self.head_line(strict.unwrap_or(line.strip_suffix(b"\n").unwrap_or(line))),
             (State::ChunkSize, Some(line)) => match chunk_size(line) {
                 Some(0) => self.state = State::Trailers,
                 Some(left) => self.state = State::ChunkData { left },
@@ -217,10 +215,7 @@ fn digits(value: &[u8]) -> Option<u64> {
 
 /// The size in a chunk's first line, which may have an extension behind it.
 fn chunk_size(line: &[u8]) -> Option<u64> {
-    let end = line
-        .iter()
-        .position(|byte| !byte.is_ascii_hexdigit())
-        .unwrap_or(line.len());
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (size, rest) = line.split_at(end);
     let rest = rest.trim_ascii_start();
     let plausible = matches!(rest.first(), None | Some(b';')) && !rest.contains(&b'\r');

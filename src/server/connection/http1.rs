@@ -19,36 +19,23 @@ use super::{Connection, Drive, End, Handler, drive, exchange};
 const BUFFER: usize = 64 * 1024;
 
 /// What a client gets that began a request and did not go on.
-const TOO_SLOW: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 impl Connection {
     pub(super) async fn serve_http1<H: Handler>(self, handler: H) {
         let activity = Activity::new();
         let limits = self.limits.clone();
         let mut watch = self.watch(activity.clone(), Phase::Reading);
-        let exchanges = Exchanges {
-            activity: activity.clone(),
-            drain: self.drain,
-        };
+        let exchanges = Exchanges { activity: activity.clone(), drain: self.drain };
         let peer = self.peer;
         let service = service_fn(move |mut request: Request<Incoming>| {
             let begun = exchanges.begin(&mut request, None);
             exchange(handler.clone(), request, peer, begun)
         });
-        let socket = Socket::new(
-            self.stream,
-            self.first,
-            activity.clone(),
-            limits.write_timeout,
-        )
-        .following(
-            Framing::new(limits.max_header_bytes.max(BUFFER)),
-            limits.half_close_time,
-        );
+        let socket = Socket::new(self.stream, self.first, activity.clone(), limits.write_timeout)
+            .following(Framing::new(limits.max_header_bytes.max(BUFFER)), limits.half_close_time);
         let mut http = Http1 {
-            connection: builder(limits.max_header_bytes)
-                .serve_connection(TokioIo::new(socket), service),
+            connection: builder(limits.max_header_bytes).serve_connection(TokioIo::new(socket), service),
             activity: &activity,
         };
         let end = drive(&mut http, &mut watch).await;

@@ -39,15 +39,9 @@ impl Connection {
         let limits = self.limits.clone();
         // The preface is complete, and a client may connect long before its first request.
         let mut watch = self.watch(activity.clone(), Phase::Idle);
-        let streams = Streams {
-            drain: self.drain.clone(),
-            write_timeout: limits.write_timeout,
-            next: Arc::default(),
-        };
-        let exchanges = Exchanges {
-            activity: activity.clone(),
-            drain: self.drain,
-        };
+        let streams =
+            Streams { drain: self.drain.clone(), write_timeout: limits.write_timeout, next: Arc::default() };
+        let exchanges = Exchanges { activity: activity.clone(), drain: self.drain };
         let (peer, began, next) = (self.peer, self.began, streams.next.clone());
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             let pace = Arc::new(Pace::new(began));
@@ -55,15 +49,9 @@ impl Connection {
             let begun = exchanges.begin(&mut request, Some(pace));
             exchange(handler.clone(), request, peer, begun)
         });
-        let socket = Socket::new(
-            self.stream,
-            self.first,
-            activity.clone(),
-            limits.write_timeout,
-        );
-        let mut http = Http2 {
-            connection: builder(streams, &limits).serve_connection(TokioIo::new(socket), service),
-        };
+        let socket = Socket::new(self.stream, self.first, activity.clone(), limits.write_timeout);
+        let mut http =
+            Http2 { connection: builder(streams, &limits).serve_connection(TokioIo::new(socket), service) };
         match drive(&mut http, &mut watch).await {
             End::Served(Ok(())) | End::TooSlow | End::Overdue => activity.set_clean(),
             End::Served(Err(error)) => {
@@ -167,9 +155,7 @@ impl<F: Future<Output = ()>> Future for Paced<F> {
             return Poll::Pending;
         };
         let deadline = since + *me.write_timeout;
-        let timer = me
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let timer = me.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         while timer.as_mut().poll(cx).is_ready() {
             if deadline <= Instant::now() {
                 tracing::debug!("stream reset: the client stopped reading");

@@ -89,10 +89,7 @@ impl Socket {
                 Err(_) => return,
             }
             let readable = self.stream.readable();
-            if !matches!(
-                tokio::time::timeout_at(deadline, readable).await,
-                Ok(Ok(()))
-            ) {
+            if !matches!(tokio::time::timeout_at(deadline, readable).await, Ok(Ok(()))) {
                 return;
             }
         }
@@ -125,16 +122,10 @@ impl Socket {
 
     /// Nothing is under way on a connection that is to end when that is so.
     fn is_quiet(&self) -> bool {
-        self.activity.is_finishing()
-            && self.activity.in_flight() == 0
-            && !self.activity.is_mid_request()
+        self.activity.is_finishing() && self.activity.in_flight() == 0 && !self.activity.is_mid_request()
     }
 
-    fn wrote<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             if self.write_stall.end() {
                 self.activity.set_write_blocked(false);
@@ -144,20 +135,15 @@ impl Socket {
         self.activity.set_write_blocked(true);
         match self.write_stall.poll_over(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client stopped reading",
-            ))),
+            Poll::Ready(()) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")))
+            }
         }
     }
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         let before = buf.filled().len();
         let read = me.poll_fill(cx, buf);
@@ -173,11 +159,7 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         let written = Pin::new(&mut me.stream).poll_write(cx, buf);
         me.wrote(cx, written)
@@ -218,11 +200,7 @@ impl Drop for Socket {
 
 impl Stall {
     pub(super) fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            since: None,
-            timer: None,
-        }
+        Self { limit, since: None, timer: None }
     }
 
     /// Ends a wait; true if there was one.
@@ -233,9 +211,7 @@ impl Stall {
     /// Begins a wait or goes on with one; ready when it has lasted for the limit.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = *self.since.get_or_insert_with(Instant::now) + self.limit;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         while timer.as_mut().poll(cx).is_ready() {
             if timer.deadline() >= deadline {
                 return Poll::Ready(());

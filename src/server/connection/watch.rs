@@ -136,10 +136,9 @@ impl Watch {
                 Some((told.max(self.since) + self.times.header, Verdict::Overdue))
             }
             // A request may be on the wire: from the moment the client could last think that it is welcome.
-            (Phase::Idle, None, Some(began)) => Some((
-                began.max(self.since) + self.times.drain_grace,
-                Verdict::Finish,
-            )),
+            (Phase::Idle, None, Some(began)) => {
+                Some((began.max(self.since) + self.times.drain_grace, Verdict::Finish))
+            }
             (Phase::Idle, None, None) => Some((self.since + self.times.idle, Verdict::Finish)),
         }
     }

@@ -34,10 +34,7 @@ async fn requests_in_flight_finish_and_their_connections_close() {
 
 #[tokio::test]
 async fn what_the_kernel_has_accepted_is_answered_and_then_the_port_is_closed() {
-    let edge = Edge::start(Limits {
-        max_connections: 1,
-        ..patient()
-    });
+    let edge = Edge::start(Limits { max_connections: 1, ..patient() });
     let mut first = edge.connect().await;
     first.get("/wait").await;
     eventually("it runs", || edge.app.running() == 1).await;
@@ -53,10 +50,7 @@ async fn what_the_kernel_has_accepted_is_answered_and_then_the_port_is_closed() 
         assert_eq!(client.answer().await.text(), "hello");
     }
     let refused = tokio::net::TcpStream::connect(edge.address).await;
-    assert_eq!(
-        refused.unwrap_err().kind(),
-        io::ErrorKind::ConnectionRefused
-    );
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     edge.app.open(1);
     assert_eq!(first.answer().await.text(), "waited");
     edge.done().await;
@@ -65,10 +59,7 @@ async fn what_the_kernel_has_accepted_is_answered_and_then_the_port_is_closed() 
 #[tokio::test]
 async fn a_quiet_connection_gets_a_grace_and_a_request_within_it_is_answered() {
     let grace = Duration::from_millis(300);
-    let edge = Edge::start(Limits {
-        drain_grace: grace,
-        ..patient()
-    });
+    let edge = Edge::start(Limits { drain_grace: grace, ..patient() });
     let mut used = edge.connect().await;
     used.get("/hello").await;
     used.answer().await;
@@ -99,18 +90,9 @@ async fn what_does_not_end_in_time_is_aborted_and_counted() {
     streaming.until(b"\r\n\r\n").await.unwrap();
     eventually("both run", || edge.app.running() >= 2).await;
     let drained = edge.abort().await;
-    assert_eq!(
-        drained,
-        Drained {
-            aborted: 2,
-            stuck: 0
-        }
-    );
+    assert_eq!(drained, Drained { aborted: 2, stuck: 0 });
     assert!(client.rest().await.is_err());
-    assert!(
-        streaming.rest().await.is_err(),
-        "half a body must not seem whole"
-    );
+    assert!(streaming.rest().await.is_err(), "half a body must not seem whole");
 }
 
 /// Asks again and again on kept connections until it is told to go; returns the answers it got.
@@ -132,9 +114,7 @@ async fn ask_until_told(address: SocketAddr) -> Result<usize, String> {
 async fn no_request_is_lost_by_a_drain_under_load() {
     for round in 0..30 {
         let edge = Edge::start(patient());
-        let clients: Vec<_> = (0..32)
-            .map(|_| tokio::spawn(ask_until_told(edge.address)))
-            .collect();
+        let clients: Vec<_> = (0..32).map(|_| tokio::spawn(ask_until_told(edge.address))).collect();
         let warm = 64 + round * 10;
         eventually("there is load", || edge.app.started() > warm).await;
         edge.drain.begin();

@@ -157,10 +157,7 @@ async fn a_body_beyond_its_limit_is_too_large_at_once_if_declared() {
 #[tokio::test]
 async fn a_broken_body_is_an_error_read_ahead_or_streamed() {
     let frames = || {
-        let frames = [
-            Ok(Frame::data(Bytes::from("x"))),
-            Err(ResponseError::Dropped),
-        ];
+        let frames = [Ok(Frame::data(Bytes::from("x"))), Err(ResponseError::Dropped)];
         StreamBody::new(stream::iter(frames))
     };
     let body = RequestBody::new(frames(), 10, SECOND).unwrap();

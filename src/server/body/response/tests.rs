@@ -28,19 +28,10 @@ async fn collect(body: ResponseBody) -> (Option<Bytes>, Vec<(BodyEnd, u64)>) {
 #[tokio::test]
 async fn fixed_bodies_have_their_length_and_end_at_once() {
     let body = ResponseBody::fixed("hello");
-    assert_eq!(
-        (body.size_hint().exact(), body.is_end_stream()),
-        (Some(5), false)
-    );
-    assert_eq!(
-        collect(body).await,
-        (Some("hello".into()), vec![(BodyEnd::Complete, 5)])
-    );
+    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(5), false));
+    assert_eq!(collect(body).await, (Some("hello".into()), vec![(BodyEnd::Complete, 5)]));
     assert!(ResponseBody::empty().is_end_stream());
-    assert_eq!(
-        collect(ResponseBody::empty()).await.1,
-        [(BodyEnd::Complete, 0)]
-    );
+    assert_eq!(collect(ResponseBody::empty()).await.1, [(BodyEnd::Complete, 0)]);
 }
 
 #[tokio::test]
@@ -62,10 +53,7 @@ async fn a_body_that_nobody_takes_is_abandoned() {
     let mut body = ResponseBody::stream(receiver, None).watched(Teller(told.clone()));
     body.frame().await.unwrap().unwrap();
     drop(body);
-    assert_eq!(
-        *told.lock(),
-        [(BodyEnd::Abandoned, 0), (BodyEnd::Abandoned, 1)]
-    );
+    assert_eq!(*told.lock(), [(BodyEnd::Abandoned, 0), (BodyEnd::Abandoned, 1)]);
     assert!(sender.is_closed());
 }
 
@@ -85,13 +73,9 @@ async fn a_stream_is_whole_only_if_it_was_finished_with_the_declared_length() {
     let whole = (Some(Bytes::from("abcdef")), vec![(BodyEnd::Complete, 6)]);
     assert_eq!(streamed(true, None).await, whole);
     assert_eq!(streamed(true, Some(6)).await, whole);
-    for (finish, declared) in [
-        (true, Some(7)),
-        (true, Some(5)),
-        (true, Some(0)),
-        (false, None),
-        (false, Some(6)),
-    ] {
+    for (finish, declared) in
+        [(true, Some(7)), (true, Some(5)), (true, Some(0)), (false, None), (false, Some(6))]
+    {
         let (body, told) = streamed(finish, declared).await;
         assert_eq!(body, None, "{finish} {declared:?}");
         assert_eq!(told[0].0, BodyEnd::Broken);

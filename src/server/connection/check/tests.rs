@@ -3,10 +3,7 @@ use http::Request;
 use super::*;
 
 fn parts(method: &str, target: &str, version: Version, hosts: &[&str]) -> Parts {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(target)
-        .version(version);
+    let mut request = Request::builder().method(method).uri(target).version(version);
     for host in hosts {
         request = request.header(HOST, *host);
     }
@@ -33,9 +30,7 @@ fn an_ordinary_request_passes() {
 fn a_host_is_required_once_and_well_formed() {
     assert_eq!(check("GET", "/", &[]), Err(Refusal::MissingHost));
     assert_eq!(check("GET", "/", &["a", "a"]), Err(Refusal::ManyHosts));
-    for bad in [
-        "a b", "a/b", "u@a", "a:b", "a:123456", "[::1", "[::1]x", "[g_]", "é", ":80", "a,b",
-    ] {
+    for bad in ["a b", "a/b", "u@a", "a:b", "a:123456", "[::1", "[::1]x", "[g_]", "é", ":80", "a,b"] {
         assert_eq!(check("GET", "/", &[bad]), Err(Refusal::BadHost), "{bad}");
     }
     let old = parts("GET", "/", Version::HTTP_10, &[]);
@@ -52,22 +47,13 @@ fn a_target_that_names_another_host_is_refused() {
 
 #[test]
 fn strange_methods_and_targets_are_refused() {
-    assert_eq!(
-        check("CONNECT", "a:443", &["a"]),
-        Err(Refusal::MethodNotImplemented)
-    );
-    assert_eq!(
-        check("TRACE", "/", &["a"]),
-        Err(Refusal::MethodNotImplemented)
-    );
+    assert_eq!(check("CONNECT", "a:443", &["a"]), Err(Refusal::MethodNotImplemented));
+    assert_eq!(check("TRACE", "/", &["a"]), Err(Refusal::MethodNotImplemented));
     assert_eq!(check("GET", "*", &["a"]), Err(Refusal::BadTarget));
     assert_eq!(check("GET", "ftp://a/", &["a"]), Err(Refusal::BadTarget));
     let long = format!("/{}", "x".repeat(MAX_TARGET));
     let refused = check("GET", &long, &["a"]).unwrap_err();
-    assert_eq!(
-        (refused, refused.status().as_u16()),
-        (Refusal::TargetTooLong, 414)
-    );
+    assert_eq!((refused, refused.status().as_u16()), (Refusal::TargetTooLong, 414));
 }
 
 #[test]

@@ -47,15 +47,7 @@ fn what_it_cannot_follow_makes_everything_later_suspect() {
         assert_eq!(framing.first_suspect(), Some(2), "{request}");
         assert!(!framing.between_requests());
     }
-    let chunks = [
-        "x\r\n",
-        "\r\n",
-        "3\nabc",
-        "3\r\nabcd\r\n",
-        "0\r\na: b\n\n",
-        "-1\r\n",
-        "1 1\r\n",
-    ];
+    let chunks = ["x\r\n", "\r\n", "3\nabc", "3\r\nabcd\r\n", "0\r\na: b\n\n", "-1\r\n", "1 1\r\n"];
     for body in chunks {
         let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
         let framing = follow([head, body, GET].concat().as_bytes());

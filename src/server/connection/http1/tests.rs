@@ -49,9 +49,7 @@ async fn bodies_of_every_size_come_back_whole() {
         let received = async {
             let mut whole = Vec::new();
             while !whole.ends_with(b"0\r\n\r\n") {
-                tokio::io::AsyncReadExt::read_buf(&mut reading, &mut whole)
-                    .await
-                    .unwrap();
+                tokio::io::AsyncReadExt::read_buf(&mut reading, &mut whole).await.unwrap();
             }
             whole
         };
@@ -71,9 +69,7 @@ async fn heads_without_bodies_are_right_for_head_204_and_304() {
     client.send("HEAD /hello HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let answer = client.try_answer("HEAD").await.unwrap();
     assert!(answer.has("content-length: 5"), "{}", answer.head);
-    client
-        .send("HEAD /stream HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await;
+    client.send("HEAD /stream HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(client.try_answer("HEAD").await.unwrap().status, 200);
     for path in ["/204", "/304"] {
         client.get(path).await;
@@ -91,9 +87,7 @@ async fn trailers_of_a_request_arrive() {
     let edge = Edge::start(patient());
     let mut client = edge.connect().await;
     let head = "POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
-    client
-        .send([head, "3\r\nabc\r\n0\r\nx: 1\r\n\r\n"].concat())
-        .await;
+    client.send([head, "3\r\nabc\r\n0\r\nx: 1\r\n\r\n"].concat()).await;
     assert_eq!(client.answer().await.text(), "3 bytes, 1 trailers");
     client.get("/hello").await;
     assert_eq!(client.answer().await.status, 200);
@@ -142,17 +136,10 @@ async fn ambiguous_lengths_are_refused_and_what_follows_is_never_run() {
 #[tokio::test]
 async fn a_bad_chunk_breaks_the_body_and_ends_the_connection() {
     let edge = Edge::start(patient());
-    for body in [
-        "zz\r\n",
-        "3\r\nabcd\r\n",
-        "FFFFFFFFFFFFFFFFF\r\n",
-        "3\nabc\r\n",
-    ] {
+    for body in ["zz\r\n", "3\r\nabcd\r\n", "FFFFFFFFFFFFFFFFF\r\n", "3\nabc\r\n"] {
         let mut client = edge.connect().await;
         let head = "POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
-        client
-            .send([head, body, "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"].concat())
-            .await;
+        client.send([head, body, "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"].concat()).await;
         assert_refused(&mut client, 400).await;
     }
     edge.done().await;
@@ -169,10 +156,7 @@ async fn a_host_is_required_and_strange_methods_are_refused() {
         ("GET http://a/hello HTTP/1.1\r\nhost: a\r\n\r\n", 200),
         ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 501),
         ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 501),
-        (
-            "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
-            200,
-        ),
+        ("GET /hello HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", 200),
         ("GET /hello HTTP/1.1\r\nhost: a\r\n\r\n", 200),
     ];
     for (request, status) in requests {
@@ -206,11 +190,7 @@ async fn too_large_heads_are_refused_with_431_and_long_targets_with_414() {
 #[tokio::test]
 async fn garbage_is_refused() {
     let edge = Edge::start(patient());
-    for garbage in [
-        "\x16\x03\x01\x02\x00\x01\x00\x01\x00",
-        "hello\r\n\r\n",
-        "PRI * HTTP/2.1\r\n\r\n",
-    ] {
+    for garbage in ["\x16\x03\x01\x02\x00\x01\x00\x01\x00", "hello\r\n\r\n", "PRI * HTTP/2.1\r\n\r\n"] {
         let mut client = edge.connect().await;
         client.send(garbage).await;
         assert_refused(&mut client, 400).await;
@@ -220,10 +200,7 @@ async fn garbage_is_refused() {
 
 #[tokio::test]
 async fn a_slow_head_is_ended_with_408_however_it_trickles() {
-    let limits = Limits {
-        header_timeout: SHORT,
-        ..patient()
-    };
+    let limits = Limits { header_timeout: SHORT, ..patient() };
     let edge = Edge::start(limits);
     let mut client = edge.connect().await;
     client.send("GET /hello HTTP/1.1\r\n").await;
@@ -234,9 +211,7 @@ async fn a_slow_head_is_ended_with_408_however_it_trickles() {
         }
     });
     let mut answer = [0; 12];
-    tokio::io::AsyncReadExt::read_exact(&mut reading, &mut answer)
-        .await
-        .unwrap();
+    tokio::io::AsyncReadExt::read_exact(&mut reading, &mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
     trickle.await.unwrap();
     edge.done().await;
@@ -244,10 +219,7 @@ async fn a_slow_head_is_ended_with_408_however_it_trickles() {
 
 #[tokio::test]
 async fn the_header_clock_begins_with_the_first_byte_of_each_request() {
-    let limits = Limits {
-        header_timeout: SHORT,
-        ..patient()
-    };
+    let limits = Limits { header_timeout: SHORT, ..patient() };
     let edge = Edge::start(limits);
     let mut client = edge.connect().await;
     client.get("/hello").await;
@@ -265,10 +237,7 @@ async fn the_header_clock_begins_with_the_first_byte_of_each_request() {
 
 #[tokio::test]
 async fn a_silent_and_a_half_silent_socket_are_closed() {
-    let limits = Limits {
-        header_timeout: SHORT,
-        ..patient()
-    };
+    let limits = Limits { header_timeout: SHORT, ..patient() };
     let edge = Edge::start(limits);
     for first in ["", "P", "PRI * HTTP/2.0\r\n"] {
         let mut client = edge.connect().await;
@@ -281,10 +250,7 @@ async fn a_silent_and_a_half_silent_socket_are_closed() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let limits = Limits {
-        idle_timeout: SHORT,
-        ..patient()
-    };
+    let limits = Limits { idle_timeout: SHORT, ..patient() };
     let edge = Edge::start(limits);
     let mut busy = edge.connect().await;
     busy.get("/wait").await;
@@ -304,9 +270,7 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 async fn a_slow_body_is_ended_with_408() {
     let edge = Edge::start(patient());
     let mut client = edge.connect().await;
-    client
-        .send("POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
-        .await;
+    client.send("POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc").await;
     assert_refused(&mut client, 408).await;
     edge.done().await;
 }
@@ -326,9 +290,7 @@ async fn a_body_beyond_its_limit_is_refused_and_the_sender_reads_the_refusal() {
             while writing.write_all(chunk.as_bytes()).await.is_ok() {}
         });
         let mut answer = [0; 12];
-        tokio::io::AsyncReadExt::read_exact(&mut reading, &mut answer)
-            .await
-            .unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut reading, &mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 413");
         sending.await.unwrap();
     }
@@ -356,10 +318,7 @@ async fn streams_are_chunked_or_sized_as_declared() {
 async fn a_broken_answer_is_reset_in_every_framing() {
     let edge = Edge::start(patient());
     let requests = [
-        (
-            "GET /break HTTP/1.1\r\nhost: a\r\n\r\n",
-            "9\r\nbeginning\r\n",
-        ),
+        ("GET /break HTTP/1.1\r\nhost: a\r\n\r\n", "9\r\nbeginning\r\n"),
         ("GET /break-known HTTP/1.1\r\nhost: a\r\n\r\n", "beginning"),
         // Without a length or chunks, only a reset tells half a body from a whole one.
         ("GET /break HTTP/1.0\r\n\r\n", "beginning"),
@@ -392,10 +351,7 @@ async fn a_panic_resets_one_connection_and_harms_no_other() {
     let edge = Edge::start(patient());
     let mut client = edge.connect().await;
     client.get("/panic").await;
-    assert_eq!(
-        client.rest().await.unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_eq!(client.rest().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let mut other = edge.connect().await;
     other.get("/hello").await;
     assert_eq!(other.answer().await.status, 200);
@@ -405,10 +361,7 @@ async fn a_panic_resets_one_connection_and_harms_no_other() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_request() {
-    let limits = Limits {
-        half_close_time: SHORT,
-        ..patient()
-    };
+    let limits = Limits { half_close_time: SHORT, ..patient() };
     let edge = Edge::start(limits);
     for path in ["/wait", "/endless"] {
         let mut client = edge.connect().await;
@@ -431,9 +384,7 @@ async fn a_client_that_only_shut_down_its_sending_side_gets_an_answer_that_comes
     assert_eq!(client.answer().await.text(), "waited");
     client.assert_closed().await;
     let mut half_said = edge.connect().await;
-    half_said
-        .send("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabc")
-        .await;
+    half_said.send("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabc").await;
     half_said.stream.shutdown().await.unwrap();
     assert!(half_said.try_answer("GET").await.is_err());
     edge.done().await;
@@ -441,19 +392,13 @@ async fn a_client_that_only_shut_down_its_sending_side_gets_an_answer_that_comes
 
 #[tokio::test]
 async fn a_reader_that_stops_is_reset_and_a_slow_one_is_served() {
-    let limits = Limits {
-        write_timeout: SHORT * 2,
-        ..patient()
-    };
+    let limits = Limits { write_timeout: SHORT * 2, ..patient() };
     let edge = Edge::start(limits);
     let mut stops = edge.connect().await;
     stops.get("/endless").await;
     let mut slow = edge.connect().await;
     slow.get("/big").await;
-    eventually("the stalled one's maker has ended", || {
-        edge.app.running() == 0
-    })
-    .await;
+    eventually("the stalled one's maker has ended", || edge.app.running() == 0).await;
     // The slow one goes on from time to time, and takes longer than a stall may last.
     let begun = Instant::now();
     slow.until(b"\r\n\r\n").await.unwrap();

@@ -44,14 +44,8 @@ async fn http2_is_spoken_on_the_same_port() {
     let edge = Edge::start(patient());
     let (mut client, connection) = connect(&edge).await;
     let answer = client.send_request(get("/hello")).await.unwrap();
-    assert_eq!(
-        (answer.status(), answer.version()),
-        (StatusCode::OK, Version::HTTP_2)
-    );
-    assert_eq!(
-        answer.into_body().collect().await.unwrap().to_bytes(),
-        "hello"
-    );
+    assert_eq!((answer.status(), answer.version()), (StatusCode::OK, Version::HTTP_2));
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
     for size in [0, 1, 2 * 1024 * 1024 + 1] {
         let sent = request("POST", "/echo", vec![b'y'; size]);
         let answer = client.send_request(sent).await.unwrap();
@@ -59,10 +53,7 @@ async fn http2_is_spoken_on_the_same_port() {
         assert_eq!(body.len(), size);
     }
     let big = client.send_request(get("/big")).await.unwrap();
-    assert_eq!(
-        big.into_body().collect().await.unwrap().to_bytes().len(),
-        2 * 1024 * 1024 + 1
-    );
+    assert_eq!(big.into_body().collect().await.unwrap().to_bytes().len(), 2 * 1024 * 1024 + 1);
     drop(client);
     connection.await.unwrap().unwrap();
     edge.done().await;
@@ -72,29 +63,10 @@ async fn http2_is_spoken_on_the_same_port() {
 async fn heads_without_bodies_are_right() {
     let edge = Edge::start(patient());
     let (mut client, connection) = connect(&edge).await;
-    for (method, path) in [
-        ("HEAD", "/hello"),
-        ("HEAD", "/stream"),
-        ("GET", "/204"),
-        ("GET", "/304"),
-    ] {
-        let answer = client
-            .send_request(request(method, path, ""))
-            .await
-            .unwrap();
-        assert_eq!(
-            answer.headers().contains_key("content-length"),
-            path == "/hello"
-        );
-        assert!(
-            answer
-                .into_body()
-                .collect()
-                .await
-                .unwrap()
-                .to_bytes()
-                .is_empty()
-        );
+    for (method, path) in [("HEAD", "/hello"), ("HEAD", "/stream"), ("GET", "/204"), ("GET", "/304")] {
+        let answer = client.send_request(request(method, path, "")).await.unwrap();
+        assert_eq!(answer.headers().contains_key("content-length"), path == "/hello");
+        assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
     }
     drop(client);
     connection.await.unwrap().unwrap();
@@ -106,14 +78,7 @@ async fn a_broken_answer_is_a_reset_stream_and_its_neighbours_go_on() {
     let edge = Edge::start(patient());
     let (mut client, connection) = connect(&edge).await;
     let waiting = client.send_request(get("/wait"));
-    for path in [
-        "/break",
-        "/break-known",
-        "/short",
-        "/long",
-        "/lies",
-        "/panic",
-    ] {
+    for path in ["/break", "/break-known", "/short", "/long", "/lies", "/panic"] {
         let broken = match client.send_request(get(path)).await {
             Ok(answer) => answer.into_body().collect().await.is_err(),
             Err(_) => true,
@@ -122,10 +87,7 @@ async fn a_broken_answer_is_a_reset_stream_and_its_neighbours_go_on() {
     }
     edge.app.open(1);
     let answer = waiting.await.unwrap();
-    assert_eq!(
-        answer.into_body().collect().await.unwrap().to_bytes(),
-        "waited"
-    );
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "waited");
     drop(client);
     connection.await.unwrap().unwrap();
     edge.done().await;
@@ -133,17 +95,11 @@ async fn a_broken_answer_is_a_reset_stream_and_its_neighbours_go_on() {
 
 #[tokio::test]
 async fn a_stream_whose_reader_stops_is_reset_and_its_neighbours_go_on() {
-    let edge = Edge::start(Limits {
-        write_timeout: SHORT,
-        ..patient()
-    });
+    let edge = Edge::start(Limits { write_timeout: SHORT, ..patient() });
     let (mut client, connection) = connect(&edge).await;
     let stalled = client.send_request(get("/endless")).await.unwrap();
     let fixed = client.send_request(get("/big")).await.unwrap();
-    eventually("the stalled stream's maker has ended", || {
-        edge.app.running() == 0
-    })
-    .await;
+    eventually("the stalled stream's maker has ended", || edge.app.running() == 0).await;
     assert!(stalled.into_body().collect().await.is_err());
     assert!(fixed.into_body().collect().await.is_err());
     let answer = client.send_request(get("/hello")).await.unwrap();
@@ -155,18 +111,12 @@ async fn a_stream_whose_reader_stops_is_reset_and_its_neighbours_go_on() {
 
 #[tokio::test]
 async fn an_answer_that_waits_for_its_maker_is_not_stalled() {
-    let edge = Edge::start(Limits {
-        write_timeout: SHORT,
-        ..patient()
-    });
+    let edge = Edge::start(Limits { write_timeout: SHORT, ..patient() });
     let (mut client, connection) = connect(&edge).await;
     let answer = client.send_request(get("/slow-maker")).await.unwrap();
     tokio::time::sleep(SHORT * 2).await;
     edge.app.open(1);
-    assert_eq!(
-        answer.into_body().collect().await.unwrap().to_bytes(),
-        "firstlast"
-    );
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "firstlast");
     drop(client);
     connection.await.unwrap().unwrap();
     edge.done().await;
@@ -193,10 +143,7 @@ async fn a_client_that_resets_or_leaves_ends_its_requests() {
 
 #[tokio::test]
 async fn an_idle_connection_is_said_goodbye_to_and_a_busy_one_is_not() {
-    let edge = Edge::start(Limits {
-        idle_timeout: SHORT,
-        ..patient()
-    });
+    let edge = Edge::start(Limits { idle_timeout: SHORT, ..patient() });
     let (mut busy, busy_connection) = connect(&edge).await;
     let waiting = busy.send_request(get("/wait"));
     let (client, connection) = connect(&edge).await;
@@ -210,10 +157,7 @@ async fn an_idle_connection_is_said_goodbye_to_and_a_busy_one_is_not() {
 
 #[tokio::test]
 async fn a_client_that_does_not_answer_pings_is_dropped() {
-    let edge = Edge::start(Limits {
-        ping_interval: SHORT,
-        ..patient()
-    });
+    let edge = Edge::start(Limits { ping_interval: SHORT, ..patient() });
     let mut client = raw(&edge).await;
     // It reads what comes, and never says anything.
     let _ = client.rest().await;
@@ -222,11 +166,7 @@ async fn a_client_that_does_not_answer_pings_is_dropped() {
 
 #[tokio::test]
 async fn a_client_that_ignores_the_goodbye_is_dropped() {
-    let limits = Limits {
-        idle_timeout: SHORT,
-        header_timeout: SHORT,
-        ..patient()
-    };
+    let limits = Limits { idle_timeout: SHORT, header_timeout: SHORT, ..patient() };
     let edge = Edge::start(limits);
     let mut client = raw(&edge).await;
     let _ = client.rest().await;
@@ -240,9 +180,7 @@ async fn too_large_heads_are_refused_with_431() {
     let mut large = get("/hello");
     for n in 0..20 {
         let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
-        large
-            .headers_mut()
-            .insert(name, "x".repeat(1000).parse().unwrap());
+        large.headers_mut().insert(name, "x".repeat(1000).parse().unwrap());
     }
     // The client knows our limit, and may refuse to send it by itself.
     match client.send_request(large).await {
@@ -262,17 +200,12 @@ async fn a_drain_finishes_open_streams_and_takes_no_new_ones() {
     let waiting = client.send_request(get("/wait"));
     eventually("the request is running", || edge.app.running() == 1).await;
     edge.drain.begin();
-    tokio::time::timeout(SOON, async {
-        while client.send_request(get("/hello")).await.is_ok() {}
-    })
-    .await
-    .unwrap();
+    tokio::time::timeout(SOON, async { while client.send_request(get("/hello")).await.is_ok() {} })
+        .await
+        .unwrap();
     edge.app.open(1);
     let answer = waiting.await.unwrap();
-    assert_eq!(
-        answer.into_body().collect().await.unwrap().to_bytes(),
-        "waited"
-    );
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "waited");
     connection.await.unwrap().unwrap();
     edge.done().await;
 }
@@ -307,11 +240,7 @@ async fn a_rapid_reset_ends_the_connection() {
     }
     let _ = client.stream.write_all(&flood).await;
     let _ = client.rest().await;
-    assert!(
-        edge.app.started() < 1000,
-        "{} were started",
-        edge.app.started()
-    );
+    assert!(edge.app.started() < 1000, "{} were started", edge.app.started());
     edge.done().await;
 }
 
@@ -322,29 +251,19 @@ async fn more_streams_than_allowed_are_refused_and_unending_heads_end_the_connec
     let block = vec![0x80 | 2; 4000];
     client.send(frame(1, 0x1, 1, FIELDS)).await;
     for _ in 0..200 {
-        if client
-            .stream
-            .write_all(&frame(9, 0, 1, &block))
-            .await
-            .is_err()
-        {
+        if client.stream.write_all(&frame(9, 0, 1, &block)).await.is_err() {
             break;
         }
     }
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(SOON, client.stream.read_to_end(&mut rest))
-        .await
-        .unwrap();
+    let _ = tokio::time::timeout(SOON, client.stream.read_to_end(&mut rest)).await.unwrap();
     assert_eq!(edge.app.started(), 0);
 
     let (mut client, connection) = connect(&edge).await;
     // After its first answer the client knows the limit and keeps the rest back.
     client.send_request(get("/hello")).await.unwrap();
     let waiting: Vec<_> = (0..30).map(|_| client.send_request(get("/wait"))).collect();
-    eventually("as many as allowed are running", || {
-        edge.app.running() == 20
-    })
-    .await;
+    eventually("as many as allowed are running", || edge.app.running() == 20).await;
     edge.app.open(30);
     for answer in waiting {
         assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
