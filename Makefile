@@ -1,0 +1,44 @@
+# Hostler's make targets. `make serve` and `make test` install what they need themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test guests guests-all lint bench side-by-side
+
+APPS ?= target/guests
+LISTEN ?= 127.0.0.1:8080
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: ## Build everything and serve the guest apps (APPS=folder, LISTEN=address)
+	scripts/install-system
+	scripts/install-guest-toolchains
+	scripts/build-guests
+	cargo build --release
+	target/release/hostler serve $(APPS) --listen $(LISTEN)
+
+test: ## Format, clippy, and all tests; all guest languages are required
+	scripts/install-system
+	scripts/install-guest-toolchains --require-all
+	scripts/build-guests --require-all
+	$(MAKE) lint
+	cargo test
+
+lint: ## Format check, and clippy with warnings as errors
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+guests: ## Build the guest apps into target/guests, without those whose toolchain cannot be had
+	scripts/install-system
+	scripts/install-guest-toolchains
+	scripts/build-guests
+
+guests-all: ## The same, but a missing toolchain is an error
+	scripts/install-system
+	scripts/install-guest-toolchains --require-all
+	scripts/build-guests --require-all
+
+bench: ## Micro benchmarks of the pool, the instance and one request
+	cargo bench
+
+side-by-side: ## Hostler, native hyper and `wasmtime serve` under wrk, in one run
+	scripts/side-by-side
