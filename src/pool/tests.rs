@@ -189,6 +189,7 @@ async fn an_instance_that_can_not_be_reset_is_replaced_if_it_is_needed() {
     rig.fake.reset_fails.set(true);
     rig.lease().await.end(CLEAN);
     until(|| rig.alive() == 0).await;
+    assert_eq!(rig.pool.stats().resetting, 0);
     let lease = rig.lease().await;
     let waiter = rig.spawn_lease();
     until(|| rig.pool.stats().waiting == 1).await;
@@ -265,9 +266,31 @@ async fn after_a_pause_one_request_tries_and_its_success_lets_the_others_go() {
     until(|| rig.pool.stats().waiting == 2).await;
     assert_eq!(rig.fake.make.waiting(), 1);
     rig.fake.make.open();
+    let mut leases = Vec::new();
     for request in requests {
-        assert!(request.await.unwrap().is_ok());
+        leases.push(request.await.unwrap().unwrap());
     }
+    drop(leases);
+    rig.ends_whole().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_the_upkeep_tries_and_its_success_lets_all_go() {
+    let rig = Rig::new(Policy { min_idle: 1, ..pooled(3) });
+    rig.fake.make_fails.set(true);
+    assert!(rig.pool.lease().await.is_err());
+    advance(Duration::from_secs(1)).await;
+    rig.fake.make_fails.set(false);
+    rig.fake.make.hold();
+    assert_eq!(rig.pool.top_up(Instant::now().into_std()), 1);
+    let requests = [rig.spawn_lease(), rig.spawn_lease(), rig.spawn_lease()];
+    until(|| rig.pool.stats().waiting == 3).await;
+    rig.fake.make.open();
+    let mut leases = Vec::new();
+    for request in requests {
+        leases.push(request.await.unwrap().unwrap());
+    }
+    drop(leases);
     rig.ends_whole().await;
 }
 
@@ -336,12 +359,24 @@ async fn closing_an_empty_pool_drains_it_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_the_drain_learns_of_the_closing() {
+    let rig = Rig::new(pooled(1));
+    let pool = rig.pool.clone();
+    let mut drained = std::pin::pin!(pool.drained());
+    assert!(rig::poll_once(drained.as_mut()).is_pending());
+    rig.pool.close();
+    assert!(rig::poll_once(drained).is_ready());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_is_forgotten_returns_its_units() {
     let rig = Rig::new(Policy { min_idle: 2, ..pooled(2) });
     rig.pool.prewarm().await.unwrap();
     let Rig { pool, budget, fake } = rig;
+    assert!(fake.watched.set(budget.clone()).is_ok());
     drop(pool);
     assert_eq!((budget.free(), fake.alive()), (rig::UNITS, 0));
+    assert_eq!(fake.most_free(), rig::UNITS - 1, "each instance is gone before its unit is free");
 }
 
 #[test]

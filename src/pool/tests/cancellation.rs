@@ -1,6 +1,7 @@
 //! The cancellation matrix: whatever is broken off, at whichever await and under each policy, the books are right
 //! afterwards, the budget is whole, and (unless it was closed) the pool serves on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
@@ -188,7 +189,8 @@ async fn an_instance_being_made_for_a_request_that_left_is_finished_for_others()
 async fn prewarming_broken_off() {
     with_each_policy(async |rig| {
         rig.fake.make.hold();
-        drop(now_or_never(rig.pool.prewarm()));
+        let polled = now_or_never(rig.pool.prewarm());
+        assert!(polled.is_none() || polled == Some(Ok(())));
         assert_eq!(rig.pool.stats().preparing, 0);
         rig.fake.make.open();
     })
@@ -199,6 +201,9 @@ async fn prewarming_broken_off() {
 async fn making_panics() {
     with_each_policy(async |rig| {
         rig.fake.make_panics.set(true);
+        let caught = catch_unwind(AssertUnwindSafe(|| drop(now_or_never(rig.pool.lease()))));
+        assert!(caught.is_err());
+        assert_eq!((rig.pool.stats().preparing, rig.alive()), (0, 0));
         let requests = [rig.spawn_lease(), rig.spawn_lease()];
         for request in requests {
             assert!(request.await.is_err_and(|error| error.is_panic()));

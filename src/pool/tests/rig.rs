@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -97,6 +97,9 @@ pub struct State {
     /// Slots of an allocator that are taken.
     alive: AtomicUsize,
     most_alive: AtomicUsize,
+    /// The budget to be looked at when an instance is dropped, and the most that was free then.
+    pub watched: OnceLock<Budget>,
+    most_free: AtomicU32,
     pub make: Gate,
     pub reset: Gate,
     pub make_fails: Switch,
@@ -130,6 +133,10 @@ impl State {
 
     pub fn most_alive(&self) -> usize {
         self.most_alive.load(SeqCst)
+    }
+
+    pub fn most_free(&self) -> u32 {
+        self.most_free.load(SeqCst)
     }
 }
 
@@ -176,6 +183,8 @@ impl Drop for Slot {
 impl Drop for Creature {
     fn drop(&mut self) {
         let fake = &self.slot.0;
+        let free = fake.watched.get().map_or(0, Budget::free);
+        fake.most_free.fetch_max(free, SeqCst);
         assert!(!fake.drop_panics.is_on() || std::thread::panicking(), "drop panics");
     }
 }

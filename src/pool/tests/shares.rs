@@ -57,6 +57,8 @@ async fn an_instance_that_comes_back_makes_way_for_a_pool_that_waits() {
         until(|| other.budget.in_line() == 1).await;
         lease.end(End::Clean);
         waiter.await.unwrap().unwrap().end(End::Clean);
+        // It is not even reset.
+        assert_eq!(one.pool.stats().reset, 0);
         end_whole(one, other).await;
     }
 }
@@ -90,6 +92,39 @@ async fn each_waiter_gets_its_unit_one_after_the_other() {
         });
     }
     assert_eq!(other.pool.stats().leased, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiters_of_one_pool_make_their_instances_side_by_side() {
+    let (one, other) = two(2, pooled(2), pooled(2));
+    let leases = [one.lease().await, one.lease().await];
+    other.fake.make.hold();
+    let waiters = [other.spawn_lease(), other.spawn_lease()];
+    until(|| other.pool.stats().waiting == 2).await;
+    drop(leases);
+    until(|| other.fake.make.waiting() == 2).await;
+    other.fake.make.open();
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap().end(End::Clean);
+    }
+    end_whole(one, other).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_waiter_that_leaves_lets_a_light_one_pass() {
+    let budget = Budget::new(4, 8);
+    let holder = Rig::within(&budget, pooled(3), 1);
+    let heavy = Rig::within(&budget, pooled(1), 3);
+    let light = Rig::within(&budget, pooled(1), 1);
+    let leases = [holder.lease().await, holder.lease().await, holder.lease().await];
+    let (given_up, waiter) = (heavy.spawn_lease(), light.spawn_lease());
+    until(|| budget.in_line() == 2).await;
+    given_up.abort();
+    waiter.await.unwrap().unwrap().end(End::Clean);
+    drop(leases);
+    heavy.pool.close();
+    heavy.pool.drained().await;
+    end_whole(holder, light).await;
 }
 
 #[tokio::test(start_paused = true)]
