@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::shared::{Held, Make, Place, Shared, now};
+use super::shared::{Held, Make, Place, Shared};
 use super::slots::Phase;
 use super::{LeaseError, Manager, PrewarmError};
 
@@ -136,18 +136,10 @@ pub(super) async fn make_for_all<M: Manager>(place: Place<M>, make: Make<M>) -> 
 }
 
 async fn reset<M: Manager>(used: Held<M>) {
-    let Held { instance, uses, mut place } = used;
+    let Held { instance, uses, place } = used;
     let result = place.pool.manager.reset(instance).await;
-    match result {
-        Ok(instance) => Held { instance, uses, place }.put(),
-        Err(_) => {
-            let now = now();
-            if place.pool.with(|books| books.slots.replace(now)) {
-                place.phase = Phase::Preparing;
-                let make = place.make();
-                // A failure is in the books, and the next request is told of it.
-                drop(make_for_all(place, make).await);
-            }
-        }
+    if let Ok(instance) = result {
+        Held { instance, uses, place }.put();
     }
+    // Else the place is given up here, and a waiter or the minimum has another instance made.
 }

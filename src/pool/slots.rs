@@ -9,11 +9,11 @@
 //! ```text
 //!             begin             made             end: reset
 //!   (room) ----------> preparing ----> leased ---------------> resetting
-//!     ^                 |   |          ^  |  |                  |  |  |
-//!     |                 |   | put      |  |  | put (kept)       |  |  | replace
-//!     |                 |   v          |  |  v                  |  |  +--------> preparing
+//!     ^                 |   |          ^  |  |                  |  |
+//!     |                 |   | put      |  |  | put (kept)       |  |
+//!     |                 |   v          |  |  v                  |  |
 //!     |   failed, left  |  idle <------|--|--+------------------+  |
-//!     |                 |   |  | take  |  |        put             | left
+//!     |                 |   |  | take  |  |        put             | failed, left
 //!     |                 |   |  +-------+  |                        |
 //!     |                 |   | retire,     | end: discard           |
 //!     |                 |   | give up     v                        |
@@ -221,19 +221,6 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         Put::Idle
     }
 
-    /// A reset did not succeed and the used instance is dropped. True: make another in its slot, which is preparing
-    /// now; false: the slot is given back with [`Slots::gone`].
-    pub fn replace(&mut self, now: Instant) -> bool {
-        let spare = self.idle.len() as u32 + self.preparing + self.resetting - 1;
-        let needed = !self.waiters.is_empty() || spare < self.policy.min_idle;
-        if self.closed || !needed || !self.attempt_allowed(now) {
-            return false;
-        }
-        self.totals.discarded += 1;
-        self.shift(Phase::Resetting, Phase::Preparing);
-        true
-    }
-
     /// A slot's instance has been dropped or was never made.
     pub fn gone(&mut self, from: Phase) {
         *self.count(from) -= 1;
@@ -339,7 +326,7 @@ impl<I, W, E: Clone> Slots<I, W, E> {
     }
 
     fn may_make(&self, now: Instant) -> bool {
-        !self.closed && self.has_room() && self.attempt_allowed(now)
+        self.has_room() && self.attempt_allowed(now)
     }
 
     fn attempt_allowed(&self, now: Instant) -> bool {

@@ -124,6 +124,18 @@ fn a_refused_permit_goes_to_the_next_and_at_last_back() {
 }
 
 #[test]
+fn a_long_line_of_refusals_takes_no_deep_stack() {
+    let budget = Budget::new(1, 0);
+    let permit = budget.take(1);
+    let pool = Arc::new(Fake::default());
+    for _ in 0..100_000 {
+        budget.take_or_join(budget.new_id(), 1, pool.weak());
+    }
+    drop(permit);
+    assert_eq!((budget.in_line(), budget.free()), (0, 1));
+}
+
+#[test]
 fn a_pool_that_was_dropped_in_line_is_passed() {
     let budget = Budget::new(2, 0);
     let (one, _other) = (budget.take(1), budget.take(1));

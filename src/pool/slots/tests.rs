@@ -374,8 +374,6 @@ impl World {
         let instance = self.resetting.remove(which % self.resetting.len());
         if ok {
             self.put(Phase::Resetting, instance, wanted);
-        } else if self.books.replace(self.now) {
-            self.preparing += 1;
         } else {
             self.free += self.weight;
             self.books.gone(Phase::Resetting);
