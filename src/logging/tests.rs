@@ -56,6 +56,7 @@ fn example<'a>() -> Access<'a> {
         app: Some("shop"),
         request_id: "r1",
         peer: "127.0.0.1:1234".parse().unwrap(),
+        complete: true,
     }
 }
 

@@ -68,7 +68,7 @@ pub struct Peer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AmbiguousLength;
 
-/// The bounds of every connection. All times are positive.
+/// The bounds of every connection. All times are positive and at most some days.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Open connections; further ones wait in the kernel's backlog.

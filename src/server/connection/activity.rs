@@ -6,6 +6,8 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 
+use crate::server::drain::DrainSignal;
+
 /// What the connection is doing, for the watch's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -35,16 +37,17 @@ pub(super) struct Activity {
     /// The client's sending side has ended; the task that reads is to be woken when nothing is in flight.
     half_closed: AtomicBool,
     reader: AtomicWaker,
+    drain: DrainSignal,
 }
 
 /// One request in flight, until its response has been handed over wholly or was dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    activity: Arc<Activity>,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl Activity {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(drain: DrainSignal) -> Arc<Self> {
         Arc::new(Self {
             in_flight: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
@@ -57,6 +60,7 @@ impl Activity {
             clean: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             reader: AtomicWaker::new(),
+            drain,
         })
     }
 
@@ -88,11 +92,6 @@ impl Activity {
     pub(super) fn is_suspect(&self) -> bool {
         let request = self.requests();
         request >= self.first_suspect.load(Relaxed) || request > self.heads.load(Relaxed)
-    }
-
-    /// Nothing that comes behind the newest request can be trusted (HTTP/1 only).
-    pub(super) fn is_lost(&self) -> bool {
-        self.first_suspect.load(Relaxed) != u64::MAX
     }
 
     /// Wakes `reader` when nothing is in flight any more.
@@ -130,6 +129,11 @@ impl Activity {
 
     pub(super) fn is_finishing(&self) -> bool {
         self.finishing.load(Relaxed)
+    }
+
+    /// The next response is to be the last one.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_finishing() || self.drain.is_draining()
     }
 
     /// The connection ended with nothing half said: the socket may be closed instead of reset.

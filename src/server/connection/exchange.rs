@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -17,24 +17,14 @@ use tokio::time::Instant;
 
 use super::AmbiguousLength;
 use super::activity::{Activity, InFlight};
-use crate::server::drain::DrainSignal;
 
 /// The most bytes of one HTTP/2 body frame: what a client must take within the write timeout to count as alive.
 const MAX_FRAME: usize = 64 * 1024;
-
-/// What a connection knows of all its exchanges.
-#[derive(Debug, Clone)]
-pub(super) struct Exchanges {
-    pub(super) activity: Arc<Activity>,
-    pub(super) drain: DrainSignal,
-}
 
 /// One exchange between the request's arrival and its response's head.
 #[derive(Debug)]
 pub(super) struct Exchange {
     in_flight: InFlight,
-    activity: Arc<Activity>,
-    drain: DrainSignal,
     head_only: bool,
     /// Whether a response may say that it is its connection's last. HTTP/2 has GOAWAY for that.
     http1: bool,
@@ -61,35 +51,38 @@ pin_project! {
     }
 }
 
-impl Exchanges {
-    pub(super) fn begin(&self, request: &mut Request<Incoming>, pace: Option<Arc<Pace>>) -> Exchange {
-        let in_flight = self.activity.begin();
+impl Exchange {
+    pub(super) fn begin(
+        activity: &Arc<Activity>,
+        request: &mut Request<Incoming>,
+        pace: Option<Arc<Pace>>,
+    ) -> Self {
+        let in_flight = activity.begin();
         let http1 = request.version() < Version::HTTP_2;
-        if http1 && self.activity.is_suspect() {
+        if http1 && activity.is_suspect() {
             request.extensions_mut().insert(AmbiguousLength);
         }
-        Exchange {
-            in_flight,
-            activity: self.activity.clone(),
-            drain: self.drain.clone(),
-            head_only: request.method() == Method::HEAD,
-            http1,
-            pace,
-        }
+        Self { in_flight, head_only: request.method() == Method::HEAD, http1, pace }
     }
-}
 
-impl Exchange {
     /// The response as hyper may send it.
     pub(super) fn finish<B: Body<Data = Bytes>>(self, response: Response<B>) -> Response<Outgoing<B>> {
         let (mut parts, body) = response.into_parts();
+        // How a body is framed is decided here and nowhere else.
+        parts.headers.remove(TRANSFER_ENCODING);
         if self.http1 && self.must_close(parts.status) {
             let close = HeaderValue::from_static("close");
             parts.headers.insert(CONNECTION, close);
         }
+        // No final status: a handler's bug, which must not turn the connection into something else.
+        let nonsense = parts.status.is_informational();
+        if nonsense {
+            parts.status = StatusCode::BAD_GATEWAY;
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         let length = body.size_hint().exact();
-        let bare = self.head_only || has_no_body(parts.status);
-        if self.head_only && !has_no_body(parts.status) {
+        let bare = nonsense || self.head_only || has_no_body(parts.status);
+        if self.head_only && !nonsense && !has_no_body(parts.status) {
             declare_length(&mut parts.headers, length);
         }
         // hyper trusts a `content-length` that disagrees with the body, which would leave bytes of this response
@@ -103,11 +96,11 @@ impl Exchange {
     }
 
     fn must_close(&self, status: StatusCode) -> bool {
-        let ending = self.drain.is_draining() || self.activity.is_finishing();
+        let activity = &self.in_flight.activity;
         let error = status.is_client_error() || status.is_server_error();
         // The rest of a refused body is not waited for.
-        let unread = error && self.activity.is_mid_request();
-        ending || unread || self.activity.is_lost()
+        let unread = error && activity.is_mid_request();
+        unread || activity.is_ending() || activity.is_suspect()
     }
 }
 

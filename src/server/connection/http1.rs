@@ -10,7 +10,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 
 use super::activity::{Activity, Phase};
-use super::exchange::{Exchanges, Outgoing};
+use super::exchange::{Exchange, Outgoing};
 use super::framing::Framing;
 use super::socket::Socket;
 use super::{Connection, Drive, End, Handler, drive, exchange};
@@ -23,13 +23,12 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 
 impl Connection {
     pub(super) async fn serve_http1<H: Handler>(self, handler: H) {
-        let activity = Activity::new();
-        let limits = self.limits.clone();
+        let activity = Activity::new(self.drain.clone());
+        let (limits, drain) = (self.limits.clone(), self.drain.clone());
         let mut watch = self.watch(activity.clone(), Phase::Reading);
-        let exchanges = Exchanges { activity: activity.clone(), drain: self.drain };
-        let peer = self.peer;
+        let (peer, exchanges) = (self.peer, activity.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let begun = exchanges.begin(&mut request, None);
+            let begun = Exchange::begin(&exchanges, &mut request, None);
             exchange(handler.clone(), request, peer, begun)
         });
         let socket = Socket::new(self.stream, self.first, activity.clone(), limits.write_timeout)
@@ -47,13 +46,13 @@ impl Connection {
             End::Served(Ok(())) => {
                 activity.set_clean();
                 let half_said = activity.is_mid_request();
-                socket.linger(limits.linger_time, half_said).await;
+                socket.linger(limits.linger_time, half_said, &drain).await;
             }
             // hyper has answered it: 400, 414 or 431.
             End::Served(Err(error)) if error.is_parse() => {
                 tracing::debug!(peer = %peer.remote, %error, "bad request");
                 activity.set_clean();
-                socket.linger(limits.linger_time, true).await;
+                socket.linger(limits.linger_time, true, &drain).await;
             }
             End::Served(Err(error)) => {
                 tracing::debug!(peer = %peer.remote, %error, "connection broken");

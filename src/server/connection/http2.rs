@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Phase};
-use super::exchange::{Exchanges, Outgoing, Pace};
+use super::exchange::{Exchange, Outgoing, Pace};
 use super::socket::Socket;
 use super::{Connection, Drive, End, Handler, Limits, drive, exchange};
 use crate::server::drain::DrainSignal;
@@ -35,18 +35,18 @@ const MAX_ERROR_RESETS: usize = 100;
 
 impl Connection {
     pub(super) async fn serve_http2<H: Handler>(self, handler: H) {
-        let activity = Activity::new();
+        let activity = Activity::new(self.drain.clone());
         let limits = self.limits.clone();
         // The preface is complete, and a client may connect long before its first request.
         let mut watch = self.watch(activity.clone(), Phase::Idle);
         let streams =
-            Streams { drain: self.drain.clone(), write_timeout: limits.write_timeout, next: Arc::default() };
-        let exchanges = Exchanges { activity: activity.clone(), drain: self.drain };
-        let (peer, began, next) = (self.peer, self.began, streams.next.clone());
+            Streams { drain: self.drain, write_timeout: limits.write_timeout, next: Arc::default() };
+        let (peer, began) = (self.peer, self.began);
+        let (exchanges, next) = (activity.clone(), streams.next.clone());
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             let pace = Arc::new(Pace::new(began));
             *next.lock() = Some(pace.clone());
-            let begun = exchanges.begin(&mut request, Some(pace));
+            let begun = Exchange::begin(&exchanges, &mut request, Some(pace));
             exchange(handler.clone(), request, peer, begun)
         });
         let socket = Socket::new(self.stream, self.first, activity.clone(), limits.write_timeout);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
 use super::framing::Framing;
+use crate::server::drain::DrainSignal;
 
 /// Bytes that are read and thrown away at once while a refused request is let run out.
 const DISCARD: usize = 16 * 1024;
@@ -73,26 +74,38 @@ impl Socket {
         let _ = std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
     }
 
-    /// Waits for the client to stop sending, at most `time`: a socket that is closed while unread bytes are in it is
-    /// reset by the kernel, which can take the answer away from a client that is still sending.
-    pub(super) async fn linger(&mut self, time: Duration, expect_more: bool) {
-        let mut scrap = Vec::new();
-        let deadline = Instant::now() + time;
-        let mut wait = expect_more;
-        loop {
+    /// Waits for the client to stop sending if it may still do so, at most `time`: a socket that is closed while
+    /// unread bytes are in it is reset by the kernel, which can take the answer away from a client that is still
+    /// sending.
+    pub(super) async fn linger(&mut self, time: Duration, expect_more: bool, drain: &DrainSignal) {
+        if !expect_more && !self.has_unread() {
+            return;
+        }
+        let over = tokio::time::sleep(time);
+        tokio::select! {
+            () = over => {}
+            () = drain.aborting() => {}
+            () = self.discard() => {}
+        }
+    }
+
+    async fn discard(&self) {
+        let mut scrap = Vec::with_capacity(DISCARD);
+        while self.stream.readable().await.is_ok() {
             scrap.clear();
-            scrap.reserve(DISCARD);
             match self.stream.try_read_buf(&mut scrap) {
                 Ok(0) => return,
-                Ok(_) => wait = true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && wait => {}
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
-            let readable = self.stream.readable();
-            if !matches!(tokio::time::timeout_at(deadline, readable).await, Ok(Ok(()))) {
-                return;
-            }
         }
+    }
+
+    /// Asks the kernel: Tokio knows only what it was told at its last look.
+    fn has_unread(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        socket2::SockRef::from(&self.stream).peek(&mut byte).is_ok_and(|read| read > 0)
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -100,6 +113,10 @@ impl Socket {
             let taken = self.replay.len().min(buf.remaining());
             buf.put_slice(self.replay.get(..taken).unwrap_or_default());
             self.replay.advance(taken);
+            if self.replay.is_empty() {
+                // An empty `Bytes` would keep the buffer.
+                self.replay = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

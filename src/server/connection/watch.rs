@@ -42,6 +42,8 @@ pub(super) struct Watch {
     signals: [Pin<Box<WaitForCancellationFutureOwned>>; 2],
     registered: bool,
     timer: Pin<Box<Sleep>>,
+    /// This task's waker is with the timer.
+    armed: bool,
     phase: Phase,
     requests: u64,
     /// When the phase began.
@@ -66,6 +68,7 @@ impl Watch {
             drain,
             registered: false,
             timer: Box::pin(sleep_until(began + times.header)),
+            armed: false,
             phase,
             requests: 0,
             since: began,
@@ -93,7 +96,7 @@ impl Watch {
             return;
         }
         for signal in &mut self.signals {
-            let _ = signal.as_mut().poll(cx);
+            let _ = poll_surely(signal.as_mut(), cx);
         }
     }
 
@@ -117,14 +120,20 @@ impl Watch {
         };
         if deadline < self.timer.deadline() {
             self.timer.as_mut().reset(deadline);
+            self.armed = false;
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        // An armed timer wakes this task; it need not be polled for each request.
+        if self.armed && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        while poll_surely(self.timer.as_mut(), cx).is_ready() {
             if deadline <= Instant::now() {
                 self.finishing.get_or_insert_with(Instant::now);
                 return Poll::Ready(verdict);
             }
             self.timer.as_mut().reset(deadline);
         }
+        self.armed = true;
         Poll::Pending
     }
 
@@ -132,8 +141,13 @@ impl Watch {
         match (self.phase, self.finishing, self.draining) {
             (Phase::Busy, ..) => None,
             (Phase::Reading, ..) => Some((self.since + self.times.header, Verdict::TooSlow)),
-            (Phase::Idle, Some(told), _) => {
+            // HTTP/2: the client is to confirm that it has heard the goodbye.
+            (Phase::Idle, Some(told), None) => {
                 Some((told.max(self.since) + self.times.header, Verdict::Overdue))
+            }
+            (Phase::Idle, Some(told), Some(_)) => {
+                let patience = self.times.drain_grace * 4;
+                Some((told.max(self.since) + patience, Verdict::Overdue))
             }
             // A request may be on the wire: from the moment the client could last think that it is welcome.
             (Phase::Idle, None, Some(began)) => {
@@ -142,4 +156,9 @@ impl Watch {
             (Phase::Idle, None, None) => Some((self.since + self.times.idle, Verdict::Finish)),
         }
     }
+}
+
+/// Polls `future` even if the task has used up its share of this turn: what is polled once must leave its waker.
+fn poll_surely(future: Pin<&mut impl Future<Output = ()>>, cx: &mut Context<'_>) -> Poll<()> {
+    Pin::new(&mut tokio::task::unconstrained(future)).poll(cx)
 }

@@ -100,6 +100,8 @@ async fn a_stream_whose_reader_stops_is_reset_and_its_neighbours_go_on() {
     let stalled = client.send_request(get("/endless")).await.unwrap();
     let fixed = client.send_request(get("/big")).await.unwrap();
     eventually("the stalled stream's maker has ended", || edge.app.running() == 0).await;
+    // What is left is the acceptor and the connection.
+    eventually("both streams have ended", || edge.drain.tasks() == 2).await;
     assert!(stalled.into_body().collect().await.is_err());
     assert!(fixed.into_body().collect().await.is_err());
     let answer = client.send_request(get("/hello")).await.unwrap();
