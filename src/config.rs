@@ -208,6 +208,10 @@ pub struct Server {
     /// Until a connection's request headers are complete, and the longest idle time between two requests.
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
+    /// How long a client may take to send some more of its request's body.
+    pub body_timeout: Duration,
+    /// How long a client may take to accept some more of its response.
+    pub write_timeout: Duration,
     /// Bytes of one request's header section.
     pub max_header_bytes: usize,
     /// Threads that serve requests; 0 means one for each core.

@@ -222,7 +222,7 @@ impl Host {
 
     fn start_serving(&mut self, config: &HostConfig, listener: Listener) {
         let Some(serving) = &self.serving else { return };
-        let handler = AppHandler::new(self.registry.clone(), config.server.error_detail, config.log.access);
+        let handler = AppHandler::new(self.registry.clone(), &config.server, config.log.access);
         let accepting = accept::serve(listener, limits(config), handler, self.drain.signal());
         self.background.spawn_on(
             async move {
@@ -273,6 +273,7 @@ fn limits(config: &HostConfig) -> Limits {
         max_connections: server.max_connections,
         header_timeout: server.header_timeout,
         idle_timeout: server.idle_timeout,
+        write_timeout: server.write_timeout,
         max_header_bytes: server.max_header_bytes,
         max_streams: server.max_streams,
         ..Limits::default()

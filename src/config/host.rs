@@ -68,6 +68,8 @@ fn server(mut table: Table<'_>, overrides: &Overrides) -> Server {
         max_connections: count(&mut table, "max_connections", 1, 1_000_000, 10_000),
         header_timeout: time(&mut table, "header_timeout", 1, HOUR, 10 * SECOND),
         idle_timeout: time(&mut table, "idle_timeout", 1, DAY, 75 * SECOND),
+        body_timeout: time(&mut table, "body_timeout", 1, HOUR, 10 * SECOND),
+        write_timeout: time(&mut table, "write_timeout", 1, HOUR, 30 * SECOND),
         max_header_bytes: size(&mut table, "max_header_bytes", 8 * KIB, 16 * MIB, 64 * KIB),
         worker_threads: overrides.worker_threads.or(value(threads).map(to_usize)).unwrap_or(0),
         drain_timeout: time(&mut table, "drain_timeout", 0, DAY, 30 * SECOND),

@@ -149,18 +149,40 @@ async fn call_http03(
         p3::Request::from_http(store.data_mut().http().hooks, http::Request::from_parts(parts, body));
     store
         .run_concurrent(async move |accessor| {
+            let (ending, ended) = oneshot::channel();
             let answered = match service.handle(accessor, request).await? {
                 Ok(response) => {
-                    Answer::Response(accessor.with(|store| response.into_http(store, transmitted))?)
+                    let response = accessor.with(|store| response.into_http(store, transmitted))?;
+                    Answer::Response(response.map(|body| Ending { body, _ending: ending }.boxed_unsync()))
                 }
                 Err(code) => Answer::Error(format!("{code:?}")),
             };
             let _ = answer.send(answered);
-            // The body is made by the guest's task, which runs on after it has returned its response.
+            // The guest's task runs on after it has returned its response, and the body may outlive even that: its
+            // bytes come through the store for as long as it is polled.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            let _ = ended.await;
             Ok(())
         })
         .await?
+}
+
+/// A body that tells by its end that the store is no longer needed for it.
+struct Ending {
+    body: WasiBody,
+    _ending: oneshot::Sender<()>,
+}
+
+impl http_body::Body for Ending {
+    type Data = Bytes;
+    type Error = wasmtime_wasi_http::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
 }
 
 async fn run_command(store: &mut Store<HostState>, entry: &Entry) -> wasmtime::Result<()> {

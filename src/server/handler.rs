@@ -15,6 +15,7 @@ use super::access::AccessLine;
 use super::body::{RequestBody, RequestError, ResponseBody, Small, read_small};
 use super::connection::{Handler, Peer, check_request, host};
 use super::reply::{self, Refusal};
+use crate::config;
 use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
 use crate::pool::{Lease, LeaseError};
 use crate::registry::Registry;
@@ -24,9 +25,6 @@ use crate::router::NormalPath;
 /// How often a request may be routed anew because its release was replaced before it had a lease.
 const MAX_ROUTINGS: u32 = 3;
 
-/// How long a client may take to send some more of its request's body.
-const BODY_STALL: Duration = Duration::from_secs(10);
-
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Serves requests from what is live in the registry.
@@ -35,6 +33,7 @@ pub struct AppHandler(Arc<Shared>);
 
 struct Shared {
     registry: Arc<Registry>,
+    body_timeout: Duration,
     error_detail: bool,
     access_log: bool,
     next_request: AtomicU64,
@@ -53,10 +52,16 @@ enum Served {
 }
 
 impl AppHandler {
-    pub fn new(registry: Arc<Registry>, error_detail: bool, access_log: bool) -> AppHandler {
+    pub fn new(registry: Arc<Registry>, server: &config::Server, access_log: bool) -> AppHandler {
         // Ids begin at a random place, so that those of two runs don't meet in one log.
         let next_request = AtomicU64::new(fastrand::u64(..) & !0xffff_ffff);
-        AppHandler(Arc::new(Shared { registry, error_detail, access_log, next_request }))
+        AppHandler(Arc::new(Shared {
+            registry,
+            body_timeout: server.body_timeout,
+            error_detail: server.error_detail,
+            access_log,
+            next_request,
+        }))
     }
 
     async fn serve(
@@ -87,8 +92,8 @@ impl AppHandler {
         let config = &routed.release.config;
         let body = match body {
             Some(body) => {
-                let body = RequestBody::new(body, config.max_request_body, BODY_STALL)?;
-                read_small(body, config.request_buffer, BODY_STALL).await?
+                let body = RequestBody::new(body, config.max_request_body, self.0.body_timeout)?;
+                read_small(body, config.request_buffer, self.0.body_timeout).await?
             }
             None => Small::Whole(Bytes::new(), None),
         };
