@@ -21,10 +21,12 @@ test: ## Format, clippy, and all tests; all guest languages are required
 	scripts/install-guest-toolchains --require-all
 	scripts/build-guests --require-all
 	$(MAKE) lint
+	cd guest-apps && cargo test --locked -p kit
 	cargo test
 
 lint: ## Format check, and clippy with warnings as errors
 	cargo fmt --check
+	cd guest-apps && cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 
 guests: ## Build the guest apps into target/guests, without those whose toolchain cannot be had

@@ -40,7 +40,10 @@ language_name() {
 }
 
 rustup_has_target() {
-  have rustup && rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2
+  local installed
+  # Not by a pipe into grep -q: it closes the pipe at the first match, and that looks like a failure.
+  have rustup && installed=$(rustup target list --installed 2>/dev/null) &&
+    [[ $'\n'$installed$'\n' == *$'\nwasm32-wasip2\n'* ]]
 }
 
 # Prints the newest wasm-ld that is new enough.

@@ -19,10 +19,7 @@ use std::time::Duration;
 fn main() -> io::Result<()> {
     let query = variable("QUERY_STRING");
     match parameter(&query, "mode") {
-        "status" => respond(
-            "Status: 418 I'm a teapot\nContent-Type: text/plain",
-            "short and stout\n",
-        ),
+        "status" => respond("Status: 418 I'm a teapot\nContent-Type: text/plain", "short and stout\n"),
         "redirect" => respond("Location: https://example.org/elsewhere", ""),
         "local" => {
             let location = format!("Location: {}/moved?mode=env", variable("SCRIPT_NAME"));
@@ -53,9 +50,7 @@ fn main() -> io::Result<()> {
 }
 
 fn environment() -> io::Result<()> {
-    let mut lines: Vec<String> = std::env::vars()
-        .map(|(name, value)| format!("{name}={value}\n"))
-        .collect();
+    let mut lines: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect();
     lines.sort();
     respond("Content-Type: text/plain", &lines.concat())
 }

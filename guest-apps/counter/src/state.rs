@@ -68,10 +68,7 @@ pub fn set_one_more_in_table() -> u32 {
 #[inline(always)]
 fn pattern() -> [u64; 2] {
     let seed = black_box(0x0123_4567_89AB_CDEF_u64);
-    [
-        seed.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-        seed.wrapping_mul(0xD1B5_4A32_D192_ED03),
-    ]
+    [seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), seed.wrapping_mul(0xD1B5_4A32_D192_ED03)]
 }
 
 /// Leaves the pattern on the heap and on the stack.

@@ -61,7 +61,13 @@ fn fetch(query: &Query, mut url: Url) -> Result<(u16, Vec<u8>), ErrorCode> {
 
 /// Sends one request and waits for the head of its response.
 fn send(query: &Query, url: &Url) -> Result<IncomingResponse, ErrorCode> {
-    let request = OutgoingRequest::new(Fields::new());
+    let text = query.text("body").unwrap_or_default();
+    let headers = Fields::new();
+    if !text.is_empty() {
+        let length = text.len().to_string();
+        let _ = headers.append("content-length", length.as_bytes());
+    }
+    let request = OutgoingRequest::new(headers);
     let valid = request.set_method(&method(query)).is_ok()
         && request.set_scheme(Some(&url.scheme)).is_ok()
         && request.set_authority(Some(&url.authority)).is_ok()
@@ -71,20 +77,14 @@ fn send(query: &Query, url: &Url) -> Result<IncomingResponse, ErrorCode> {
     }
     let body = request.body().expect("the body is taken once");
     let answer = outgoing_handler::handle(request, None)?;
-    if let Some(text) = query.text("body") {
-        let stream = body.write().expect("the stream is taken once");
-        for chunk in text.as_bytes().chunks(4096) {
-            stream
-                .blocking_write_and_flush(chunk)
-                .map_err(|_| ErrorCode::ConnectionTerminated)?;
-        }
+    let stream = body.write().expect("the stream is taken once");
+    for chunk in text.as_bytes().chunks(4096) {
+        stream.blocking_write_and_flush(chunk).map_err(|_| ErrorCode::ConnectionTerminated)?;
     }
+    drop(stream);
     OutgoingBody::finish(body, None)?;
     answer.subscribe().block();
-    answer
-        .get()
-        .expect("it is ready")
-        .expect("it is taken once")
+    answer.get().expect("it is ready").expect("it is taken once")
 }
 
 fn method(query: &Query) -> Method {

@@ -23,11 +23,7 @@ impl Url {
             return None;
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
-        Some(Self {
-            scheme,
-            authority: authority.to_owned(),
-            path: format!("{slash}{path}"),
-        })
+        Some(Self { scheme, authority: authority.to_owned(), path: format!("{slash}{path}") })
     }
 
     /// What a `location` header of a response from here means.

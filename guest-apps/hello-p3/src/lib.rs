@@ -90,11 +90,5 @@ fn trap_after_a_piece() -> StreamReader<u8> {
 /// The number given as `name=` after the question mark.
 fn number(path_with_query: &str, name: &str) -> Option<u64> {
     let (_, query) = path_with_query.split_once('?')?;
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)?
-        .1
-        .parse()
-        .ok()
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1.parse().ok()
 }

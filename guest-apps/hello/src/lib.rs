@@ -1,9 +1,7 @@
 //! The smallest useful app: one greeting, one write.
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
-};
+use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
 const GREETING: &[u8] = b"Hello from Hostler!\n";
 

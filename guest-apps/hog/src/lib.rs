@@ -15,19 +15,13 @@ wasip2::http::proxy::export!(Hog);
 impl Guest for Hog {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let asked = kit::Query::of(&request).number("mib").unwrap_or(16);
-        let wanted = usize::try_from(asked)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(PAGES_PER_MIB);
+        let wanted = usize::try_from(asked).unwrap_or(usize::MAX).saturating_mul(PAGES_PER_MIB);
         let mut refused = false;
         while memory_size::<0>() < wanted && !refused {
             refused = !add_a_page();
         }
         let has = memory_size::<0>() / PAGES_PER_MIB;
-        kit::send_text(
-            out,
-            200,
-            &format!("asked={asked}MiB has={has}MiB refused={refused}\n"),
-        );
+        kit::send_text(out, 200, &format!("asked={asked}MiB has={has}MiB refused={refused}\n"));
     }
 }
 

@@ -9,11 +9,6 @@ wasip2::http::proxy::export!(Index);
 
 impl Guest for Index {
     fn handle(_request: IncomingRequest, out: ResponseOutparam) {
-        kit::send(
-            out,
-            200,
-            "text/html; charset=utf-8",
-            include_bytes!("index.html"),
-        );
+        kit::send(out, 200, "text/html; charset=utf-8", include_bytes!("index.html"));
     }
 }

@@ -62,3 +62,26 @@ fn decode(value: &str) -> String {
 fn digit(hex: u8) -> Option<u8> {
     char::from(hex).to_digit(16).map(|value| value as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Query;
+
+    #[test]
+    fn a_value_is_decoded_and_broken_escapes_stay() {
+        let query = Query::of_path("/a?url=http%3A%2F%2Fh%2F%3Fx%3D1&t=a+b%4g%&t=second");
+        assert_eq!(query.text("url").as_deref(), Some("http://h/?x=1"));
+        assert_eq!(query.text("t").as_deref(), Some("a b%4g%"));
+        assert_eq!(query.text("u"), None);
+    }
+
+    #[test]
+    fn numbers_and_flags_come_from_values() {
+        let query = Query::of_path("/?n=5&off=0&on&bad=5x");
+        assert_eq!(query.number("n"), Some(5));
+        assert_eq!(query.number("bad"), None);
+        assert!(query.flag("on") && query.flag("n"));
+        assert!(!query.flag("off") && !query.flag("none"));
+        assert!(!Query::of_path("/n=1").flag("n"));
+    }
+}

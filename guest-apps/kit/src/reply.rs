@@ -36,9 +36,7 @@ impl Reply {
     pub fn start(out: ResponseOutparam, status: u16, headers: &[(&str, &str)]) -> Self {
         let fields = Fields::new();
         for (name, value) in headers {
-            fields
-                .append(name, value.as_bytes())
-                .expect("a valid header");
+            fields.append(name, value.as_bytes()).expect("a valid header");
         }
         let response = OutgoingResponse::new(fields);
         response.set_status_code(status).expect("a valid status");

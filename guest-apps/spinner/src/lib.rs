@@ -36,11 +36,7 @@ impl Guest for Spinner {
                 }
             });
         }
-        kit::send_text(
-            out,
-            200,
-            &format!("spun {} ms\n", limit_ms.unwrap_or_default()),
-        );
+        kit::send_text(out, 200, &format!("spun {} ms\n", limit_ms.unwrap_or_default()));
     }
 }
 

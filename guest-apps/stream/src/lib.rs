@@ -33,10 +33,7 @@ impl Guest for Stream {
 }
 
 fn events(out: ResponseOutparam, count: u64, pause_ms: u64) -> Result<Reply, Gone> {
-    let headers = [
-        ("content-type", "text/event-stream"),
-        ("cache-control", "no-cache"),
-    ];
+    let headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache")];
     let mut reply = Reply::start(out, 200, &headers);
     for number in 1..=count {
         if number > 1 {
