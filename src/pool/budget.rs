@@ -89,6 +89,21 @@ impl Budget {
         None
     }
 
+    /// It is the pool's turn: it is out of the line now, with a permit if it still wants one and is still first.
+    ///
+    /// The units are free until then, so they are never between the two.
+    pub(super) fn take_turn(&self, id: Id, wants: bool) -> Option<Permit> {
+        let mut state = self.0.state.lock();
+        let place = state.line.iter().position(|place| place.id == id)?;
+        let InLine { units, .. } = state.line.remove(place)?;
+        self.0.note_line(&state);
+        if place > 0 || !wants || units > state.free {
+            return None;
+        }
+        state.free -= units;
+        Some(Permit { ledger: Arc::clone(&self.0), units })
+    }
+
     /// The pool needs no permit any more. Call [`Budget::serve`] when the pool's lock is released: it may have stood
     /// before others who need less.
     pub(super) fn quit_line(&self, id: Id) {
@@ -117,11 +132,15 @@ impl Budget {
         while self.free() < units && reclaim_one(&members) {}
     }
 
-    /// A place among all who wait, or `None` when there are too many.
-    pub(super) fn queue_place(&self) -> Option<QueuePlace> {
+    /// One more request waits, unless there are too many in all pools together.
+    pub(super) fn enter_queue(&self) -> bool {
         let within = |waiting| (waiting < self.0.queue_size).then_some(waiting + 1);
-        self.0.waiting.fetch_update(Relaxed, Relaxed, within).ok()?;
-        Some(QueuePlace(Arc::clone(&self.0)))
+        self.0.waiting.fetch_update(Relaxed, Relaxed, within).is_ok()
+    }
+
+    /// So many wait no more.
+    pub(super) fn leave_queue(&self, count: usize) {
+        self.0.waiting.fetch_sub(count, Relaxed);
     }
 }
 
@@ -131,8 +150,8 @@ pub(super) trait Member: Send + Sync {
     fn spare(&self) -> u32;
     /// Drops the oldest of these, and with it its permit. Without one it does nothing.
     fn give_up(self: Arc<Self>);
-    /// It is this pool's turn, and it is out of the line: a permit that it does not need comes back.
-    fn offer(self: Arc<Self>, permit: Permit) -> Option<Permit>;
+    /// There are units for this pool, which is first in line: it has to call [`Budget::take_turn`].
+    fn take_turn(self: Arc<Self>);
 }
 
 /// A pool's name in the line.
@@ -149,15 +168,6 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.ledger.state.lock().free += self.units;
         self.ledger.serve();
-    }
-}
-
-/// One request's place among all who wait.
-pub(super) struct QueuePlace(Arc<Ledger>);
-
-impl Drop for QueuePlace {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -193,7 +203,7 @@ struct InLine {
 
 /// What the one who serves the line does next.
 enum Step {
-    Offer(Arc<dyn Member>, Permit),
+    Turn(Arc<dyn Member>),
     /// The first in line needs more than is free: look for spare instances.
     Search {
         shortage: u64,
@@ -213,7 +223,7 @@ impl Ledger {
 
     /// One thread at a time: what it does frees units and lets pools join the line, which would lead back here,
     /// deeper each time.
-    fn serve(self: &Arc<Self>) {
+    fn serve(&self) {
         {
             let mut state = self.state.lock();
             if state.is_serving || state.line.is_empty() {
@@ -224,7 +234,7 @@ impl Ledger {
         let serving = Serving(self);
         loop {
             match self.next_step() {
-                Step::Offer(member, permit) => drop(member.offer(permit)),
+                Step::Turn(member) => member.take_turn(),
                 Step::Search { shortage, members } => {
                     if !reclaim_one(&members) {
                         self.found_nothing(shortage);
@@ -235,24 +245,23 @@ impl Ledger {
         }
     }
 
-    fn next_step(self: &Arc<Self>) -> Step {
+    fn next_step(&self) -> Step {
         let mut state = self.state.lock();
         while let Some(first) = state.line.front() {
-            let units = first.units;
-            // Not by upgrading: the last handle of a pool must not be dropped under this lock.
+            // Not yet by upgrading: the last handle of a pool must not be dropped under this lock.
             let is_alive = first.member.strong_count() > 0;
-            if is_alive && units > state.free {
+            if is_alive && first.units > state.free {
                 if state.searched == state.shortage {
                     break;
                 }
                 return Step::Search { shortage: state.shortage, members: Arc::clone(&state.members) };
             }
-            let member = state.line.pop_front().and_then(|first| first.member.upgrade());
-            self.note_line(&state);
-            if let Some(member) = member {
-                state.free -= units;
-                return Step::Offer(member, Permit { ledger: Arc::clone(self), units });
+            if let Some(member) = first.member.upgrade() {
+                return Step::Turn(member);
             }
+            // The pool was dropped while it stood here.
+            state.line.pop_front();
+            self.note_line(&state);
         }
         // In the same breath as the look at the line: who changes it from now on serves it.
         state.is_serving = false;

@@ -151,11 +151,16 @@ impl<M: Manager> Shared<M> {
     }
 
     fn queue(self: &Arc<Self>, books: &mut Books<M>) -> Result<Waiting<M>, LeaseError<M::Error>> {
-        let place = self.budget.queue_place().ok_or(LeaseError::Saturated)?;
+        if !self.budget.enter_queue() {
+            return Err(LeaseError::Saturated);
+        }
         let (sender, receiver) = oneshot::channel();
-        match books.slots.enqueue(Waiter { answer: sender, _place: place }) {
+        match books.slots.enqueue(Waiter { answer: sender }) {
             Ok(key) => Ok(Waiting { pool: Arc::clone(self), key: Some(key), answer: receiver }),
-            Err(_) => Err(LeaseError::Full),
+            Err(_) => {
+                self.budget.leave_queue(1);
+                Err(LeaseError::Full)
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::budget::{Budget, Id, Member, Permit, QueuePlace};
+use super::budget::{Budget, Id, Member, Permit};
 use super::slots::{Next, Phase, Put, Slots};
 use super::{LeaseError, Manager, Policy, Stats};
 
@@ -73,7 +73,6 @@ pub(super) struct Place<M: Manager> {
 /// A queued request, as the books hold it.
 pub(super) struct Waiter<M: Manager> {
     pub(super) answer: oneshot::Sender<Result<Grant<M>, LeaseError<M::Error>>>,
-    pub(super) _place: QueuePlace,
 }
 
 /// What a request is given. One that is dropped unused goes on to the next waiter, or back.
@@ -109,7 +108,11 @@ impl<M: Manager> Shared<M> {
     /// The only way to the books. Afterwards, with the lock released, the budget learns what concerns it.
     pub(super) fn with<R>(&self, change: impl FnOnce(&mut Books<M>) -> R) -> R {
         let mut books = self.books.lock();
+        let waited = books.slots.waiting();
         let result = change(&mut books);
+        if books.slots.waiting() < waited {
+            self.budget.leave_queue(waited - books.slots.waiting());
+        }
         if books.line == Line::Out {
             return result;
         }
@@ -228,21 +231,23 @@ impl<M: Manager> Member for Shared<M> {
         }
     }
 
-    fn offer(self: Arc<Self>, permit: Permit) -> Option<Permit> {
+    fn take_turn(self: Arc<Self>) {
         let now = now();
-        let waiter = self.with(|books| {
-            books.line = Line::Out;
-            books.slots.grant(now)
-        });
-        let refused = match waiter {
-            Some(waiter) => {
-                self.send_room(waiter, permit);
-                None
+        let granted = self.with(|books| {
+            if books.line == Line::Out {
+                // It has just left the line.
+                return None;
             }
-            None => Some(permit),
-        };
+            books.line = Line::Out;
+            let wants = books.slots.can_grant(now);
+            let permit = self.budget.take_turn(self.id, wants)?;
+            Some((books.slots.grant(now), permit))
+        });
+        if let Some((Some(waiter), permit)) = granted {
+            self.send_room(waiter, permit);
+        }
+        // The next waiter joins the line again, at its end.
         self.settle();
-        refused
     }
 }
 

@@ -155,9 +155,14 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         Next::Refuse { waiter, error, retry_after }
     }
 
+    /// Would a permit be of use to a waiter?
+    pub fn can_grant(&self, now: Instant) -> bool {
+        !self.waiters.is_empty() && self.may_make(now)
+    }
+
     /// A permit is in hand: the first waiter makes its instance. `None` if nobody waits or there is no room.
     pub fn grant(&mut self, now: Instant) -> Option<W> {
-        if !self.may_make(now) {
+        if !self.can_grant(now) {
             return None;
         }
         let (_, waiter) = self.waiters.pop_first()?;

@@ -1,17 +1,25 @@
 use super::*;
 
 /// A pool that only counts.
-#[derive(Default)]
 struct Fake {
+    budget: Budget,
     spare: Mutex<Vec<Permit>>,
-    /// How many permits it will accept.
+    /// Its places in line, the first one first.
+    places: Mutex<VecDeque<Id>>,
+    /// How many permits it still wants.
     needs: AtomicUsize,
     got: Mutex<Vec<Permit>>,
 }
 
 impl Fake {
     fn new(budget: &Budget, needs: usize) -> Arc<Self> {
-        let fake = Arc::new(Self { needs: AtomicUsize::new(needs), ..Self::default() });
+        let fake = Arc::new(Self {
+            budget: budget.clone(),
+            spare: Mutex::default(),
+            places: Mutex::default(),
+            needs: AtomicUsize::new(needs),
+            got: Mutex::default(),
+        });
         budget.register(fake.weak());
         fake
     }
@@ -28,6 +36,13 @@ impl Fake {
     fn got(&self) -> usize {
         self.got.lock().len()
     }
+
+    fn join(self: &Arc<Self>, units: u32) -> Id {
+        let id = self.budget.new_id();
+        assert!(self.budget.take_or_join(id, units, self.weak()).is_none());
+        self.places.lock().push_back(id);
+        id
+    }
 }
 
 impl Member for Fake {
@@ -40,19 +55,18 @@ impl Member for Fake {
         drop(permit);
     }
 
-    fn offer(self: Arc<Self>, permit: Permit) -> Option<Permit> {
-        if self.needs.load(Relaxed) == 0 {
-            return Some(permit);
+    fn take_turn(self: Arc<Self>) {
+        let id = self.places.lock().pop_front().expect("it stands in line");
+        let wants = self.needs.load(Relaxed) > 0;
+        if let Some(permit) = self.budget.take_turn(id, wants) {
+            self.needs.fetch_sub(1, Relaxed);
+            self.got.lock().push(permit);
         }
-        self.needs.fetch_sub(1, Relaxed);
-        self.got.lock().push(permit);
-        None
     }
 }
 
 fn join(budget: &Budget, units: u32, fake: &Arc<Fake>) -> Id {
-    let id = budget.new_id();
-    assert!(budget.take_or_join(id, units, fake.weak()).is_none());
+    let id = fake.join(units);
     budget.serve();
     id
 }
@@ -110,7 +124,7 @@ fn a_pool_that_leaves_the_line_makes_way() {
 }
 
 #[test]
-fn a_refused_permit_goes_to_the_next_and_at_last_back() {
+fn units_that_nobody_wants_any_more_go_to_the_next_and_at_last_back() {
     let budget = Budget::new(1, 0);
     let permit = budget.take(1);
     let pools: Vec<_> = [0, 0, 1, 0].into_iter().map(|needs| Fake::new(&budget, needs)).collect();
@@ -124,15 +138,43 @@ fn a_refused_permit_goes_to_the_next_and_at_last_back() {
 }
 
 #[test]
-fn a_long_line_of_refusals_takes_no_deep_stack() {
+fn a_long_line_is_served_on_a_shallow_stack() {
+    /// Its permit is of no use, and goes back at once.
+    struct Wasteful(Budget, Mutex<VecDeque<Id>>);
+    impl Member for Wasteful {
+        fn spare(&self) -> u32 {
+            0
+        }
+        fn give_up(self: Arc<Self>) {}
+        fn take_turn(self: Arc<Self>) {
+            let id = self.1.lock().pop_front().expect("it stands in line");
+            drop(self.0.take_turn(id, true));
+        }
+    }
     let budget = Budget::new(1, 0);
     let permit = budget.take(1);
-    let pool = Arc::new(Fake::default());
+    let pool = Arc::new(Wasteful(budget.clone(), Mutex::default()));
     for _ in 0..100_000 {
-        budget.take_or_join(budget.new_id(), 1, pool.weak());
+        let me: Weak<Wasteful> = Arc::downgrade(&pool);
+        let id = budget.new_id();
+        assert!(budget.take_or_join(id, 1, me).is_none());
+        pool.1.lock().push_back(id);
     }
     drop(permit);
     assert_eq!((budget.in_line(), budget.free()), (0, 1));
+}
+
+#[test]
+fn who_is_not_first_any_more_gets_nothing() {
+    let budget = Budget::new(1, 0);
+    let permit = budget.take(1);
+    let (first, second) = (Fake::new(&budget, 1), Fake::new(&budget, 1));
+    first.join(1);
+    let id = second.join(1);
+    assert!(budget.take_turn(id, true).is_none());
+    assert_eq!(budget.in_line(), 1);
+    drop(permit);
+    assert_eq!((first.got(), budget.free()), (1, 0));
 }
 
 #[test]
@@ -181,7 +223,7 @@ fn after_a_search_in_vain_nobody_searches_until_the_line_forms_anew() {
     let id = join(&budget, 1, &first);
     assert!(searched());
     budget.quit_line(id);
-    budget.take_or_join(budget.new_id(), 1, second.weak());
+    second.join(1);
     assert!(!searched());
     budget.serve();
     assert!(searched());
@@ -192,11 +234,10 @@ fn after_a_search_in_vain_nobody_searches_until_the_line_forms_anew() {
 #[test]
 fn as_many_may_wait_as_the_queue_is_long() {
     let budget = Budget::new(1, 2);
-    let places = (budget.queue_place(), budget.queue_place());
-    assert!(places.0.is_some() && places.1.is_some());
-    assert!(budget.queue_place().is_none());
-    drop(places.0);
-    assert!(budget.queue_place().is_some());
+    assert!(budget.enter_queue() && budget.enter_queue());
+    assert!(!budget.enter_queue());
+    budget.leave_queue(2);
+    assert!(budget.enter_queue());
     assert_eq!(budget.waiting(), 1);
 }
 
@@ -208,7 +249,7 @@ fn a_pool_that_panics_does_not_stop_the_line() {
             0
         }
         fn give_up(self: Arc<Self>) {}
-        fn offer(self: Arc<Self>, _: Permit) -> Option<Permit> {
+        fn take_turn(self: Arc<Self>) {
             panic!("an instance's destructor")
         }
     }
@@ -216,10 +257,12 @@ fn a_pool_that_panics_does_not_stop_the_line() {
     let permit = budget.take(1);
     let panics = Arc::new(Panics);
     let me: Weak<Panics> = Arc::downgrade(&panics);
-    budget.take_or_join(budget.new_id(), 1, me);
+    let id = budget.new_id();
+    budget.take_or_join(id, 1, me);
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(permit)));
     assert!(caught.is_err());
     assert_eq!(budget.free(), 1);
+    budget.quit_line(id);
     let taken = budget.take(1);
     let needy = Fake::new(&budget, 1);
     join(&budget, 1, &needy);
