@@ -165,16 +165,16 @@ fn a_long_line_is_served_on_a_shallow_stack() {
 }
 
 #[test]
-fn who_is_not_first_any_more_gets_nothing() {
-    let budget = Budget::new(1, 0);
+fn who_is_not_first_gets_nothing() {
+    let budget = Budget::new(2, 0);
     let permit = budget.take(1);
-    let (first, second) = (Fake::new(&budget, 1), Fake::new(&budget, 1));
-    first.join(1);
-    let id = second.join(1);
+    let (heavy, light) = (Fake::new(&budget, 1), Fake::new(&budget, 1));
+    heavy.join(2);
+    let id = light.join(1);
     assert!(budget.take_turn(id, true).is_none());
-    assert_eq!(budget.in_line(), 1);
+    assert_eq!((budget.in_line(), budget.free()), (1, 1));
     drop(permit);
-    assert_eq!((first.got(), budget.free()), (1, 0));
+    assert_eq!((heavy.got(), budget.free()), (1, 0));
 }
 
 #[test]

@@ -133,6 +133,34 @@ async fn cancelled_when_just_handed_over_with_others_in_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_handed_to_a_request_that_left_goes_to_the_next_or_is_idle_again() {
+    for policy in [pooled(1), kept(1)] {
+        let rig = Rig::new(policy);
+        let lease = rig.lease().await;
+        let second = {
+            let mut first = pin!(rig.pool.lease());
+            assert!(poll_once(first.as_mut()).is_pending());
+            let second = rig.spawn_lease();
+            until(|| rig.pool.stats().waiting == 2).await;
+            lease.end(End::Clean);
+            until(|| rig.pool.stats().waiting == 1).await;
+            second
+        };
+        let lease = second.await.unwrap().unwrap();
+        assert_eq!((lease.id, rig.pool.stats().handed), (1, 2));
+        {
+            let mut third = pin!(rig.pool.lease());
+            assert!(poll_once(third.as_mut()).is_pending());
+            lease.end(End::Clean);
+            until(|| rig.pool.stats().waiting == 0).await;
+        }
+        let stats = rig.pool.stats();
+        assert_eq!((stats.idle, stats.made, stats.discarded), (1, 1, 0));
+        rig.ends_whole().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn handed_over_and_out_of_time_at_once() {
     with_each_policy(async |rig| {
         let lease = rig.lease().await;
