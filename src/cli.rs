@@ -1,6 +1,7 @@
 //! The command line, one file per verb.
 
 mod check;
+mod compare;
 mod exit;
 mod inspect;
 mod serve;
@@ -27,6 +28,8 @@ enum Verb {
     Serve(serve::Serve),
     /// Check the configuration and all apps of a folder without serving them.
     Check(check::Check),
+    /// Run an app in each mode beside a native server, and show what each mode costs and brings.
+    Compare(compare::Compare),
     /// Say what a .wasm file is: its kind, imports, exports and sizes, and the modes it may run in.
     Inspect(inspect::Inspect),
 }
@@ -44,6 +47,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match cli.verb {
         Verb::Serve(serve) => serve.run(),
         Verb::Check(check) => check.run(),
+        Verb::Compare(compare) => compare.run(),
         Verb::Inspect(inspect) => inspect.run(),
     };
     match exit {

@@ -26,4 +26,5 @@ pub mod prepare;
 
 // What is seen of it all.
 pub mod admin;
+pub mod compare;
 pub mod metrics;

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::*;
+use super::AppName;
+use super::plan::{AfterRead, Planner, Step};
+use super::read::read;
+use super::scan::{Limits, scan};
 use crate::prepare::{self, Refusal};
 
 const SETTLE: Duration = Duration::from_millis(200);

@@ -1,0 +1,158 @@
+use super::*;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// Serves on threads of its own with what `answer` makes of the number of the request, and counts them.
+async fn server(
+    answer: impl Fn(u64) -> Response<Full<Bytes>> + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, served) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+    let (answer, counted) = (Arc::new(answer), served.clone());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (answer, counted) = (answer.clone(), counted.clone());
+            let service = service_fn(move |_: Request<Incoming>| {
+                let response = answer(counted.fetch_add(1, Ordering::Relaxed));
+                async move { Ok::<_, Infallible>(response) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    (address, served)
+}
+
+fn load(address: SocketAddr, connections: usize) -> Load {
+    Load {
+        address,
+        method: Method::GET,
+        request: Bytes::from_static(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
+        expected: Expected { status: 200, body: Some(Bytes::from_static(b"hello")) },
+        connections,
+        duration: Duration::from_millis(200),
+        grace: Duration::from_secs(10),
+        cores: None,
+    }
+}
+
+fn hello() -> Response<Full<Bytes>> {
+    Response::new(Full::new(Bytes::from_static(b"hello")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_that_was_served_is_counted_once() {
+    let (address, served) = server(|_| hello()).await;
+    let outcome = load(address, 7).run().await.unwrap();
+    let right = served.load(Ordering::Relaxed);
+    assert!(right > 7);
+    assert_eq!(outcome.counts, Counts { right, ..Counts::default() });
+    assert_eq!(outcome.latencies.len(), right);
+    assert!(outcome.elapsed >= Duration::from_millis(200) && outcome.cpu > Duration::ZERO);
+    let mean = outcome.latencies.mean() / 1e9;
+    assert!((outcome.rate() * mean - 7.0).abs() < 2.0, "seven requests are under way at any time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_statuses_and_bodies_are_no_fast_answers() {
+    let (address, served) = server(|n| match n % 4 {
+        0 => hello(),
+        1 => Response::builder().status(500).body(Full::new(Bytes::from_static(b"hello"))).unwrap(),
+        2 => Response::new(Full::new(Bytes::from_static(b"hell"))),
+        _ => Response::new(Full::new(Bytes::from_static(b"hello!"))),
+    })
+    .await;
+    let outcome = load(address, 1).run().await.unwrap();
+    let served = served.load(Ordering::Relaxed);
+    let right = served.div_ceil(4);
+    assert_eq!(outcome.counts, Counts { right, wrong: served - right, ..Counts::default() });
+    assert_eq!(outcome.latencies.len(), right);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_vary_are_judged_by_their_status() {
+    let (address, served) = server(|n| Response::new(Full::new(n.to_string().into()))).await;
+    let mut load = load(address, 2);
+    load.expected.body = None;
+    let outcome = load.run().await.unwrap();
+    assert_eq!(outcome.counts, Counts { right: served.load(Ordering::Relaxed), ..Counts::default() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_closes_after_each_answer_is_connected_to_again() {
+    let (address, served) = server(|_| {
+        let mut response = hello();
+        response.headers_mut().insert("connection", "close".parse().unwrap());
+        response
+    })
+    .await;
+    let outcome = load(address, 2).run().await.unwrap();
+    let right = served.load(Ordering::Relaxed);
+    assert_eq!(outcome.counts, Counts { right, reconnects: right, ..Counts::default() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_break_off_are_errors_and_end_a_connection_that_only_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 100];
+            if stream.read(&mut request).await.is_ok() {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel").await;
+            }
+        }
+    });
+    let mut load = load(address, 3);
+    load.duration = Duration::from_secs(60);
+    let outcome = load.run().await.unwrap();
+    assert_eq!(outcome.counts, Counts { errors: u64::from(3 * FAILURES), ..Counts::default() });
+    assert_eq!(outcome.rate(), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_not_there_is_an_error_for_each_try() {
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let outcome = load(address, 2).run().await.unwrap();
+    assert_eq!(outcome.counts, Counts { errors: u64::from(2 * FAILURES), ..Counts::default() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slice_ends_in_time_and_says_what_was_unfinished() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut load = load(listener.local_addr().unwrap(), 5);
+    load.duration = Duration::from_millis(10);
+    load.grace = Duration::from_millis(50);
+    let outcome = load.run().await.unwrap();
+    assert_eq!(outcome.counts, Counts { unfinished: 5, ..Counts::default() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_shared_out_among_the_cores() {
+    let (address, served) = server(|_| hello()).await;
+    let mut load = load(address, 5);
+    load.cores = Some(Cores::allowed().unwrap());
+    let outcome = load.run().await.unwrap();
+    assert_eq!(outcome.counts, Counts { right: served.load(Ordering::Relaxed), ..Counts::default() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_slice_closes_its_connections_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut load = load(listener.local_addr().unwrap(), 1);
+    load.duration = Duration::from_secs(600);
+    let mut client = tokio::select! {
+        _ = load.run() => panic!("nobody answered"),
+        accepted = listener.accept() => accepted.unwrap().0,
+    };
+    let mut sent = Vec::new();
+    let end = client.read_to_end(&mut sent).await;
+    assert!(end.is_err() || sent.is_empty() || sent == load.request.as_ref());
+}
