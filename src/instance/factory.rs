@@ -134,6 +134,8 @@ impl ColdCode {
 pub struct Factory {
     source: CodeSource,
     policy: Arc<InstancePolicy>,
+    #[cfg(debug_assertions)]
+    reset_is_broken: std::sync::atomic::AtomicBool,
 }
 
 enum CodeSource {
@@ -143,11 +145,26 @@ enum CodeSource {
 
 impl Factory {
     pub fn new(code: AppCode, policy: Arc<InstancePolicy>) -> Factory {
-        Factory { source: CodeSource::Linked(code), policy }
+        Factory::of(CodeSource::Linked(code), policy)
     }
 
     pub fn cold(code: ColdCode, policy: Arc<InstancePolicy>) -> Factory {
-        Factory { source: CodeSource::Cold(code), policy }
+        Factory::of(CodeSource::Cold(code), policy)
+    }
+
+    /// From now on used instances are not reset: for the tests that have to find just that. No release build has it.
+    #[cfg(debug_assertions)]
+    pub fn break_reset(&self) {
+        self.reset_is_broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn of(source: CodeSource, policy: Arc<InstancePolicy>) -> Factory {
+        Factory {
+            source,
+            policy,
+            #[cfg(debug_assertions)]
+            reset_is_broken: false.into(),
+        }
     }
 
     async fn instantiate(&self, code: &AppCode) -> Result<Instance, MakeError> {
@@ -175,6 +192,10 @@ impl pool::Manager for Factory {
     /// By `replace`: the used store goes, with all that the guest left in it, and a new one comes into the warm
     /// slots of the allocator. Nothing is erased, so nothing can be forgotten.
     async fn reset(&self, used: Instance) -> Result<Instance, MakeError> {
+        #[cfg(debug_assertions)]
+        if self.reset_is_broken.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(used);
+        }
         drop(used);
         self.make().await
     }

@@ -1,0 +1,130 @@
+//! A request sees nothing of the requests before it, however they ended and wherever instances are allocated; and
+//! the check that says so finds a host that does not reset.
+
+mod compaction;
+mod endings;
+mod probe;
+
+use futures_util::future::join_all;
+use hostler::engine::{Allocation, EngineSettings};
+
+use crate::support::{Builder, TestHost};
+use compaction::Compaction;
+use probe::ALL;
+
+/// Clients that ask at once.
+const CONNECTIONS: u32 = 32;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_is_as_new_with_the_settings_of_the_host() {
+    every_instance_is_as_new("the host's own", 5_000, |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_is_as_new_when_nothing_is_kept_resident() {
+    every_instance_is_as_new("nothing resident", 5_000, nothing_resident).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_is_as_new_when_a_part_is_kept_resident() {
+    every_instance_is_as_new("a part resident", 5_000, a_part_resident).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_is_as_new_when_all_is_kept_resident() {
+    every_instance_is_as_new("all resident", 5_000, all_resident).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_is_as_new_when_it_is_mapped_on_demand() {
+    every_instance_is_as_new("on demand", 5_000, on_demand).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn every_instance_is_as_new_a_hundred_thousand_times() {
+    every_instance_is_as_new("the host's own", 100_000, |_| {}).await;
+    every_instance_is_as_new("nothing resident", 100_000, nothing_resident).await;
+    every_instance_is_as_new("a part resident", 100_000, a_part_resident).await;
+    every_instance_is_as_new("all resident", 100_000, all_resident).await;
+    every_instance_is_as_new("on demand", 100_000, on_demand).await;
+}
+
+/// Why the host never chooses that setting; on a later Wasmtime this may fail, and then it may be chosen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a machine where memory can be compacted, and some luck"]
+async fn the_check_finds_the_pages_that_a_scan_for_touched_ones_misses() {
+    let host = probes(TestHost::builder().settings(|settings| {
+        settings.pagemap_scan = true;
+        all_resident(settings);
+    }))
+    .start()
+    .await;
+    let compaction = Compaction::force();
+    let checked = join_all(ALL.iter().map(|probe| probe.check(&host, CONNECTIONS, 50_000))).await;
+    compaction.end("scan for touched pages");
+    let found: Vec<_> = checked.into_iter().filter_map(Result::err).collect();
+    assert!(!found.is_empty(), "all was clean: the setting may have become safe");
+}
+
+/// A check that can't fail is no check.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_finds_a_host_that_does_not_reset() {
+    let host = probes(TestHost::builder()).start().await;
+    for app in host.host().registry().apps() {
+        app.live.expect("a live release").pool.manager().break_reset();
+    }
+    for probe in &ALL {
+        let different = probe.check(&host, CONNECTIONS, 200).await.expect_err(probe.app);
+        assert_eq!(
+            different.unmoved(probe.told_by_reset()),
+            Vec::<&str>::new(),
+            "{}: {different}",
+            probe.app
+        );
+    }
+}
+
+async fn every_instance_is_as_new(name: &str, requests: u32, set: impl FnOnce(&mut EngineSettings)) {
+    let host = probes(TestHost::builder().settings(set)).start().await;
+    let compaction = Compaction::force();
+    let checks = ALL.iter().map(|probe| probe.check(&host, CONNECTIONS, requests / probe.every));
+    let checked = join_all(checks).await;
+    compaction.end(name);
+    for (probe, checked) in ALL.iter().zip(checked) {
+        checked.unwrap_or_else(|different| panic!("{name}, {}: {different}", probe.app));
+        host.settled(probe.app).await;
+    }
+}
+
+/// A host with all probes. They have fewer instances together than they would like, so they also get slots of the
+/// allocator that others were in.
+fn probes(builder: Builder) -> Builder {
+    let text = "[defaults]\nmax_instances = 8\nqueue_timeout = \"30s\"";
+    let builder = builder.settings(|settings| settings.instances = 12).config(text);
+    ALL.iter().fold(builder, |builder, probe| match probe.wasm() {
+        Some(bytes) => builder.bytes(probe.app, &bytes),
+        None => builder.app(probe.app, probe.app),
+    })
+}
+
+fn nothing_resident(settings: &mut EngineSettings) {
+    settings.memory_keep_resident = 0;
+    settings.table_keep_resident = 0;
+}
+
+/// The limit runs through the middle of the guests' memories and tables.
+fn a_part_resident(settings: &mut EngineSettings) {
+    settings.memory_keep_resident = 512 << 10;
+    settings.table_keep_resident = 4 << 10;
+}
+
+fn all_resident(settings: &mut EngineSettings) {
+    settings.memory_keep_resident = 64 << 20;
+    settings.table_keep_resident = 1 << 20;
+}
+
+fn on_demand(settings: &mut EngineSettings) {
+    settings.allocation = Allocation::OnDemand;
+}
