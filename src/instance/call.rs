@@ -235,9 +235,11 @@ fn variables(request: &GuestRequest, env: &[(String, String)]) -> Vec<(String, S
         GuestBody::Whole(bytes) => (!bytes.is_empty()).then_some(bytes.len() as u64),
         GuestBody::Streaming(body) => body.size_hint().exact(),
     };
+    // The meta-variables tell the whole path, mount path and rest.
+    let path = format!("{}{}", client.mount.prefix(), parts.uri.path());
     let cgi = CgiRequest {
         method: &parts.method,
-        path: parts.uri.path(),
+        path: &path,
         query: parts.uri.query(),
         version: parts.version,
         headers: &parts.headers,

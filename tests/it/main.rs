@@ -2,5 +2,8 @@
 
 mod support;
 
+mod failures;
 mod isolation;
 mod kinds;
+mod limits;
+mod streaming;
