@@ -2,5 +2,6 @@
 
 mod support;
 
+mod chaos;
 mod isolation;
 mod kinds;
