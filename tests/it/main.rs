@@ -2,6 +2,7 @@
 
 mod support;
 
+mod chaos;
 mod failures;
 mod isolation;
 mod kinds;

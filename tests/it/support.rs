@@ -238,3 +238,28 @@ impl Drop for TestHost {
         assert_eq!(leftovers, Leftovers { connections: 0, units: 0 }, "something was left of the host");
     }
 }
+
+/// For a test that counts what the whole process has: runs it in a process of its own and returns false; there it
+/// returns true. `test` is the test's name with its module.
+pub fn alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().expect("this program");
+    let output = std::process::Command::new(program)
+        .args([test, "--exact", "--include-ignored", "--nocapture"])
+        .env(ALONE, "1")
+        // What is freed is seen to be, and not kept by an allocator for one thread or another.
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("MALLOC_TRIM_THRESHOLD_", "4096")
+        .output()
+        .expect("a process of its own");
+    let said = String::from_utf8_lossy(&output.stdout);
+    print!("{said}");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{test} failed, see above");
+    assert!(said.contains("1 passed"), "there is no test of the name {test}");
+    false
+}
+
+const ALONE: &str = "HOSTLER_TEST_ALONE";

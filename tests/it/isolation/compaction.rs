@@ -11,6 +11,7 @@ const FILE: &str = "/proc/sys/vm/compact_memory";
 pub struct Compaction {
     over: Arc<AtomicBool>,
     thread: JoinHandle<Result<u32, std::io::Error>>,
+    migrated: u64,
 }
 
 impl Compaction {
@@ -19,22 +20,41 @@ impl Compaction {
         let stop = over.clone();
         let thread = std::thread::spawn(move || {
             let mut times = 0;
+            // Holes, for pages to be moved into.
+            let mut churned = vec![Vec::new(); BLOCKS];
             while !stop.load(Relaxed) {
+                for _ in 0..BLOCKS / 8 {
+                    churned[fastrand::usize(..BLOCKS)] = vec![1_u8; BLOCK];
+                    churned[fastrand::usize(..BLOCKS)] = Vec::new();
+                }
                 std::fs::write(FILE, "1")?;
                 times += 1;
             }
             Ok(times)
         });
-        Compaction { over, thread }
+        Compaction { over, thread, migrated: migrated() }
     }
 
     /// Ends it and says, past the capture of the tests' output, how often it was done: a run without it proves less.
     pub fn end(self, name: &str) {
         self.over.store(true, Relaxed);
         let said = match self.thread.join().expect("an orderly end") {
-            Ok(times) => format!("memory was compacted {times} times"),
+            Ok(times) => {
+                let pages = migrated().saturating_sub(self.migrated);
+                format!("memory was compacted {times} times, which moved {pages} pages of the machine")
+            }
             Err(error) => format!("memory was NOT compacted, {FILE}: {error}"),
         };
         let _ = writeln!(std::io::stderr(), "isolation, {name}: {said}");
     }
 }
+
+/// Pages that the kernel has moved since the machine was started.
+fn migrated() -> u64 {
+    let all = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let line = all.lines().find_map(|line| line.strip_prefix("pgmigrate_success "));
+    line.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+const BLOCKS: usize = 512;
+const BLOCK: usize = 256 << 10;

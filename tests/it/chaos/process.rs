@@ -1,0 +1,71 @@
+//! What this process has open and holds.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashSet;
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+#[derive(Debug)]
+pub struct Process {
+    descriptors: usize,
+    threads: usize,
+    /// Files of the code cache that are mapped.
+    pub artifacts: usize,
+    /// Allocated and not freed.
+    pub heap_kib: usize,
+    /// Resident memory that is not a file's: the heap with its holes, and what guests have.
+    pub anonymous_kib: usize,
+}
+
+impl Process {
+    pub fn now() -> Process {
+        let entries = |folder: &str| fs::read_dir(folder).expect("/proc").count();
+        let maps = fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
+        let mapped = maps.lines().filter(|line| line.contains("test-cache"));
+        // The inode: the cache may have replaced a file of the same name.
+        let artifacts =
+            mapped.filter_map(|line| line.split_whitespace().nth(4)).collect::<HashSet<_>>().len();
+        let status = fs::read_to_string("/proc/self/status").expect("/proc/self/status");
+        let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = resident.and_then(|line| line.trim().split(' ').next()).and_then(|kib| kib.parse().ok());
+        Process {
+            descriptors: entries("/proc/self/fd"),
+            threads: entries("/proc/self/task"),
+            artifacts,
+            heap_kib: ALLOCATED.load(Relaxed) >> 10,
+            anonymous_kib: kib.expect("a number of KiB"),
+        }
+    }
+
+    /// Whether nothing has grown by more than comes and goes by itself.
+    pub fn is_near(&self, before: &Process) -> bool {
+        self.descriptors <= before.descriptors + 2 && self.threads <= before.threads + 2
+    }
+}
+
+/// Bytes that are allocated. Resident memory alone tells little: holes that were freed hide a leak for long.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static COUNTED: Counted = Counted;
+
+struct Counted;
+
+#[expect(
+    unsafe_code,
+    reason = "an allocator is unsafe by its interface; this one counts and passes everything on"
+)]
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
