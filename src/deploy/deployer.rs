@@ -64,6 +64,7 @@ pub struct Deployer {
 }
 
 /// What a job has come to.
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and each is moved twice")]
 enum Done {
     Read { app: AppName, found: Found, result: Result<ReadApp, ReadError>, slot: OwnedSemaphorePermit },
     Built { app: AppName, digests: Digests, result: Result<Arc<Release>, DeployError> },

@@ -39,6 +39,10 @@ pub struct HostState {
 }
 
 /// WASI's own state: a core module's calls need the adapter around it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would be made for each instance"
+)]
 enum Wasi {
     Component { ctx: WasiCtx, table: ResourceTable },
     Module(Box<WasiP1Ctx>),
