@@ -57,6 +57,16 @@ pub fn parse_host(
     host::read(file, overrides)
 }
 
+/// Reads a log filter, as `HOSTLER_LOG_LEVEL` and the file have it, for a flag.
+pub fn parse_log_filter(text: &str) -> Result<String, String> {
+    values::parse_log_level(text)
+}
+
+/// Reads a number of threads, as `HOSTLER_WORKER_THREADS` and the file have it, for a flag; `auto` is 0.
+pub fn parse_threads(text: &str) -> Result<usize, String> {
+    values::parse_threads(text)
+}
+
 /// Where on the continuum an app's instances live (see the README's table).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +92,9 @@ pub enum Reset {
 }
 
 impl Mode {
+    /// Those of this version, each for every kind of app; the default first.
+    pub const AVAILABLE: [Mode; 3] = [Mode::Pooled, Mode::Cached, Mode::Cold];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cold => "cold",

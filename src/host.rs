@@ -249,9 +249,10 @@ const CONTROL_THREADS: usize = 1;
 /// Connections to the admin listener.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// Compilations at once: half of the cores, so that serving keeps the rest.
+/// Compilations at once: half of the cores, so that serving keeps the rest; but two at least, so that an app which
+/// takes long to compile doesn't hold up all others.
 fn compile_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().div_ceil(2).max(2))
 }
 
 fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {

@@ -75,7 +75,7 @@ impl AppCounters {
         let counter = match failure {
             Failure::Trapped(_) => &self.trapped,
             Failure::CpuTime(_) => &self.cpu_time_exceeded,
-            Failure::Deadline(_) => &self.deadline_passed,
+            Failure::Deadline(_) | Failure::Replaced(_) => &self.deadline_passed,
             Failure::NoAnswer
             | Failure::ErrorAnswer(_)
             | Failure::BadAnswer(_)

@@ -37,6 +37,16 @@ pub struct RouteTaken {
     pub owner: String,
 }
 
+impl RouteTaken {
+    pub fn of(conflict: &Conflict, owner: &str) -> RouteTaken {
+        let Conflict { host, mount, .. } = conflict;
+        RouteTaken {
+            route: format!("{}{mount}", host.as_deref().unwrap_or_default()),
+            owner: owner.to_owned(),
+        }
+    }
+}
+
 /// One app, as status shows it.
 pub struct AppView {
     pub app: Arc<str>,
@@ -67,10 +77,9 @@ impl Registry {
         // The new one comes last: of two that claim one route the running one stays.
         let all: Vec<&Arc<Release>> = others.chain([&release]).collect();
         let (router, conflicts) = Router::build(all.iter().map(|release| route(release)));
-        if let Some(Conflict { host, mount, holder, .. }) = conflicts.first() {
-            let route = format!("{}{mount}", host.as_deref().unwrap_or_default());
-            let owner = all.get(*holder).map(|holder| holder.app.to_string()).unwrap_or_default();
-            return Err(RouteTaken { route, owner });
+        if let Some(conflict) = conflicts.first() {
+            let owner = all.get(conflict.holder).map_or("", |holder| &holder.app);
+            return Err(RouteTaken::of(conflict, owner));
         }
         let app = apps.entry(release.app.clone()).or_default();
         app.problem = None;
@@ -96,6 +105,13 @@ impl Registry {
         let app = apps.entry(app.clone()).or_default();
         app.problem = Some(problem);
         app.live.is_some()
+    }
+
+    /// Takes back what [`Registry::problem`] noted: the app's present files are the live ones.
+    pub fn solved(&self, app: &str) {
+        if let Some(app) = self.apps.lock().get_mut(app) {
+            app.problem = None;
+        }
     }
 
     pub fn apps(&self) -> Vec<AppView> {

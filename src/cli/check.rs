@@ -7,9 +7,12 @@ use clap::Args;
 use super::Exit;
 use super::settings::{self, CommonArgs};
 use crate::config::Policy;
+use crate::deploy::builder;
 use crate::deploy::read::read;
 use crate::deploy::scan::{Found, Limits, scan};
 use crate::prepare;
+use crate::registry::RouteTaken;
+use crate::router::{Conflict, Route, Router};
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -30,27 +33,32 @@ impl Check {
                 return Ok(Exit::Failed);
             }
         };
-        let mut problems = 0;
+        let mut problems = Vec::new();
         for problem in &state.problems {
-            problems += 1;
-            eprintln!("{}: {}", problem.path.display(), problem.trouble);
+            problems.push(format!("{}: {}", problem.path.display(), problem.trouble));
         }
+        let mut routes = Vec::new();
         for (name, found) in &state.apps {
             match check_app(&policy, name.as_str(), found) {
-                Ok(line) => println!("{line}"),
-                Err(lines) => {
-                    problems += lines.len();
-                    lines.iter().for_each(|line| eprintln!("{line}"));
+                Ok((line, route)) => {
+                    println!("{line}");
+                    routes.push(route);
                 }
+                Err(found) => problems.extend(found),
             }
         }
-        println!("{} apps, {problems} problems", state.apps.len());
-        Ok(if problems == 0 { Exit::Success } else { Exit::Config })
+        problems.extend(taken(routes));
+        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        println!("{} apps, {} problems", state.apps.len(), problems.len());
+        Ok(if problems.is_empty() { Exit::Success } else { Exit::Config })
     }
 }
 
-/// One app: a line of what it is, or all that is wrong with it.
-fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<String, Vec<String>> {
+/// An app by its name and file.
+type Named = (String, String);
+
+/// One app: a line of what it is and where it is served, or all that is wrong with it.
+fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<(String, Route<Named>), Vec<String>> {
     let relative = |path: &Path| path.strip_prefix(&found.folder).unwrap_or(path).display().to_string();
     let file = relative(&found.wasm.path);
     let files = read(found, crate::deploy::MAX_APP_SIZE).map_err(|error| vec![format!("{file}: {error}")])?;
@@ -61,8 +69,20 @@ fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<String, Vec<S
     let config =
         policy.app_config(name, text).map_err(|found| problems.extend(found.iter().map(ToString::to_string)));
     let checked = prepare::check(&files.wasm).map_err(|refusal| problems.push(format!("{file}: {refusal}")));
-    match (config, checked) {
-        (Ok(config), Ok(checked)) => Ok(format!("{name}: {file}, {}, {}", checked.kind, config.mode)),
-        _ => Err(problems),
-    }
+    let (Ok(config), Ok(checked)) = (config, checked) else { return Err(problems) };
+    let mount = builder::mount(name, &config).map_err(|error| vec![format!("{file}: {error}")])?;
+    let line = format!("{name}: {file}, {}, {}", checked.kind, config.mode);
+    Ok((line, Route { hosts: config.hosts, mount, target: (name.to_owned(), file) }))
+}
+
+/// Of apps that claim one route the later by name is named; when serving, it is the one that comes later.
+fn taken(routes: Vec<Route<Named>>) -> Vec<String> {
+    let apps: Vec<Named> = routes.iter().map(|route| route.target.clone()).collect();
+    let (_, mut conflicts) = Router::build(routes);
+    conflicts.dedup_by_key(|conflict| conflict.refused);
+    let refusal = |conflict: Conflict| {
+        let ((owner, _), (_, file)) = (apps.get(conflict.holder)?, apps.get(conflict.refused)?);
+        Some(format!("{file}: {}", RouteTaken::of(&conflict, owner)))
+    };
+    conflicts.into_iter().filter_map(refusal).collect()
 }

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
 use super::settings::{self, CommonArgs};
-use crate::config::Overrides;
+use crate::config::{self, Overrides};
 use crate::host::Host;
 use crate::logging;
 
@@ -23,8 +23,8 @@ pub struct Serve {
     /// Address and port for status, metrics and health [default: none].
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
-    /// Threads that serve requests [default: one for each core].
-    #[arg(long, value_name = "N")]
+    /// Threads that serve requests, or auto [default: auto, one for each core].
+    #[arg(long, value_name = "N", value_parser = config::parse_threads)]
     worker_threads: Option<usize>,
     /// Log JSON instead of text.
     #[arg(long)]
@@ -35,7 +35,7 @@ pub struct Serve {
     /// When the folder's apps are live, write the real address into this file.
     #[arg(long, value_name = "FILE")]
     address_file: Option<PathBuf>,
-    /// When the folder's apps are live, write the real address to this open file descriptor, and close it.
+    /// When the folder's apps are live, write a line with the real address to this open file descriptor.
     #[arg(long, value_name = "FD")]
     ready_fd: Option<i32>,
 }
@@ -70,11 +70,12 @@ impl Serve {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut progress = host.progress();
-        let ready = progress.wait_for(|progress| progress.settled());
+        // What `wait_for` gives is a lock that would stop the deployer: it must not live on in a match below.
+        let ready = async { progress.wait_for(|progress| progress.settled()).await.is_ok() };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            Ok(_) = ready => {
+            true = ready => {
                 let live = host.registry().apps().iter().filter(|app| app.live.is_some()).count();
                 tracing::info!(apps = live, "ready");
                 self.hand_over(host.address())?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Exit;
-use crate::config::{self, HOST_FILE, HostConfig, Overrides, Policy, Problem};
+use crate::config::{self, HOST_FILE, HostConfig, Mode, Overrides, Policy, Problem};
 
 #[derive(Debug, Args)]
 pub struct CommonArgs {
@@ -18,8 +18,11 @@ pub struct CommonArgs {
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// What is logged: a level, or a filter such as hostler=debug [default: info].
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = config::parse_log_filter)]
     log_level: Option<String>,
+    /// The mode of apps that don't set one themselves: pooled, cached or cold [default: pooled].
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
 }
 
 impl CommonArgs {
@@ -29,6 +32,7 @@ impl CommonArgs {
             folder: self.folder.clone(),
             cache_dir: self.cache_dir.clone(),
             log_level: self.log_level.clone(),
+            mode: self.mode,
             ..Overrides::default()
         }
     }

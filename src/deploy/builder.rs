@@ -92,10 +92,7 @@ impl Builder {
         let Sources { app, file, wasm, config } = sources;
         let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
-        let mount = match &config.path {
-            Some(path) => Mount::parse(path)?,
-            None => Mount::of_app(&app)?,
-        };
+        let mount = mount(&app, &config)?;
         let checked = prepare::check(&wasm)?;
         let engine = self.engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
         let (code, origin) = if config.mode == Mode::Cold {
@@ -158,6 +155,17 @@ impl Builder {
             counters,
         })
     }
+}
+
+/// Where an app hangs: what its config says, or else its name.
+///
+/// # Errors
+/// [`DeployError::Path`] or [`DeployError::Name`].
+pub fn mount(app: &str, config: &AppConfig) -> Result<Mount, DeployError> {
+    Ok(match &config.path {
+        Some(path) => Mount::parse(path)?,
+        None => Mount::of_app(app)?,
+    })
 }
 
 struct Prepared {

@@ -141,7 +141,19 @@ impl Deployer {
                 Step::Retire { app } => self.retire(&app),
             }
         }
+        self.forget_gone();
         self.looks += 1;
+    }
+
+    /// Apps that were never live leave no step to be taken when their files go, only what was said of them.
+    fn forget_gone(&mut self) {
+        for view in self.registry.apps() {
+            let known = AppName::parse(&view.app).is_ok_and(|app| self.planner.knows(&app));
+            if view.live.is_none() && !known {
+                self.registry.retire(&view.app);
+                self.unsay(&view.app);
+            }
+        }
     }
 
     fn start_reading(&mut self, app: AppName, found: Found) {
@@ -164,6 +176,11 @@ impl Deployer {
             Ok(Done::Read { app, found, result: Ok(files), slot }) => {
                 match self.planner.read(&app, &found, &files.after, files.digests) {
                     AfterRead::Deploy => self.start_building(app, found, files, slot),
+                    AfterRead::Nothing if self.planner.live(&app) == Some(files.digests) => {
+                        // What is live was put back: whatever was wrong in between is over.
+                        self.registry.solved(app.as_str());
+                        self.unsay(app.as_str());
+                    }
                     AfterRead::Nothing | AfterRead::Again => {}
                 }
             }
@@ -209,6 +226,9 @@ impl Deployer {
                 self.unsay(app.as_str());
                 self.say_live(&release);
                 if let Some(before) = before {
+                    if before.mount != release.mount || before.config.hosts != release.config.hosts {
+                        self.route_freed();
+                    }
                     self.drain(before);
                 }
             }
@@ -229,7 +249,11 @@ impl Deployer {
             tracing::info!(app = app.as_str(), release = release.number, "retired: its file is gone");
             self.drain(release);
         }
-        // Its route is free now, perhaps for an app that was refused it.
+        self.route_freed();
+    }
+
+    /// Perhaps for an app that was refused it.
+    fn route_freed(&mut self) {
         self.planner.retry_failed();
     }
 

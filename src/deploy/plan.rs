@@ -236,6 +236,11 @@ impl Planner {
         self.apps.get(name).and_then(|app| app.live)
     }
 
+    /// Whether an app is still kept in mind: its files are there, or went only just now.
+    pub fn knows(&self, name: &AppName) -> bool {
+        self.apps.contains_key(name)
+    }
+
     /// What came of the bytes that were last read of an app.
     pub fn outcome(&self, name: &AppName) -> Option<&Outcome> {
         self.apps.get(name).and_then(|app| app.outcome.as_ref())

@@ -24,6 +24,7 @@ use std::fmt;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
+use std::num::NonZero;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -114,12 +115,22 @@ pub enum CompileError {
     Load(String),
 }
 
+/// Threads that one compilation takes.
+const MOST_THREADS: usize = 4;
+
 /// Compiles checked bytes (binary WebAssembly) to an artifact's payload. Blocks for as long as that takes.
 pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
-    let compiled = match kind {
+    // Threads of its own: in those that all compilations share, a small app's functions come after a large one's.
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(cores.min(MOST_THREADS))
+        .thread_name(|index| format!("compile-{index}"))
+        .build()
+        .map_err(|error| CompileError::Compile(format!("no threads to compile with: {error}")))?;
+    let compiled = threads.install(|| match kind {
         CodeKind::Component => engine.precompile_component(bytes),
         CodeKind::Module => engine.precompile_module(bytes),
-    };
+    });
     compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))
 }
 

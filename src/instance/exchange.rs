@@ -46,6 +46,8 @@ pub enum Failure {
     CpuTime(Duration),
     #[error("the request_timeout of {0:?} passed")]
     Deadline(Duration),
+    #[error("its release was replaced, and its drain_timeout of {0:?} passed")]
+    Replaced(Duration),
     #[error("the guest returned without an answer")]
     NoAnswer,
     #[error("the guest answered with an error: {0}")]
@@ -72,7 +74,12 @@ pub async fn exchange(
     expired: &CancellationToken,
 ) -> Result<Outcome, Failure> {
     let mut exchange = Exchange::start(lease, request, config, counters.clone());
-    let head = match poll_fn(|cx| exchange.poll_start(cx)).await? {
+    let started = tokio::select! {
+        biased;
+        started = poll_fn(|cx| exchange.poll_start(cx)) => started?,
+        () = expired.cancelled() => return Err(Failure::Replaced(config.drain_timeout)),
+    };
+    let head = match started {
         Started::Whole(head) => return Ok(Outcome::Response(exchange.whole(head))),
         Started::Redirect(target) => return Ok(Outcome::LocalRedirect(target)),
         Started::Streaming(head) => head,

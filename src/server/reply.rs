@@ -52,7 +52,9 @@ impl Refusal {
             Refusal::Lease(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Guest(failure) => match failure {
                 Failure::Trapped(_) => StatusCode::INTERNAL_SERVER_ERROR,
-                Failure::CpuTime(_) | Failure::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+                Failure::CpuTime(_) | Failure::Deadline(_) | Failure::Replaced(_) => {
+                    StatusCode::GATEWAY_TIMEOUT
+                }
                 Failure::NoAnswer
                 | Failure::ErrorAnswer(_)
                 | Failure::BadAnswer(_)

@@ -12,8 +12,11 @@ use crate::support::{Builder, TestHost};
 use compaction::Compaction;
 use probe::{ALL, Different, Probe};
 
+/// Changes the allocator's settings.
+type Set = fn(&mut EngineSettings);
+
 /// The settings of the allocator, each with a test of its own below.
-const SETTINGS: [(&str, fn(&mut EngineSettings)); 5] = [
+const SETTINGS: [(&str, Set); 5] = [
     ("the host's own", |_| {}),
     ("nothing resident", nothing_resident),
     ("a part resident", a_part_resident),

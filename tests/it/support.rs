@@ -30,6 +30,7 @@ pub struct Builder {
     config: String,
     settings: EngineSettings,
     admin: bool,
+    cache: PathBuf,
 }
 
 pub struct TestHost {
@@ -64,6 +65,7 @@ impl TestHost {
             // Room for a test, not for a machine.
             settings: EngineSettings { instances: 64, ..EngineSettings::default() },
             admin: false,
+            cache: cache_dir(),
         }
     }
 
@@ -129,6 +131,58 @@ impl TestHost {
         .await;
     }
 
+    /// The same, if the host knows the app.
+    pub fn find(&self, name: &str) -> Option<hostler::admin::AppStatus> {
+        self.host().status().apps.into_iter().find(|app| app.app == name)
+    }
+
+    /// The number of an app's live release; 0 if there is none.
+    pub fn release(&self, name: &str) -> u64 {
+        self.find(name).and_then(|app| app.release).map_or(0, |release| release.number)
+    }
+
+    /// Why an app's present files are not live; empty if they are.
+    pub fn problem(&self, name: &str) -> String {
+        self.find(name).and_then(|app| app.problem).unwrap_or_default()
+    }
+
+    /// A place in the apps folder.
+    pub fn at(&self, file: &str) -> PathBuf {
+        self.folder().join("apps").join(file)
+    }
+
+    /// Puts a file into the apps folder as a whole: under another name first, then renamed.
+    pub fn put(&self, file: &str, bytes: impl AsRef<[u8]>) {
+        put(&self.at(file), bytes.as_ref());
+    }
+
+    /// Puts a guest into the folder under a name, as [`TestHost::put`] does.
+    pub fn put_app(&self, name: &str, guest_name: &str) {
+        self.put(&format!("{name}.wasm"), std::fs::read(guest(guest_name)).expect("the guest"));
+    }
+
+    /// Takes a file out of the apps folder.
+    pub fn remove(&self, file: &str) {
+        std::fs::remove_file(self.at(file)).expect("a file to remove");
+    }
+
+    /// Asks for a path until the answer is as wanted.
+    pub async fn get_until(&self, path: &str, what: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+        let began = Instant::now();
+        loop {
+            let answer = self.get(path).await;
+            if wanted(&answer) {
+                return answer;
+            }
+            let seen = (answer.status, String::from_utf8_lossy(&answer.body).into_owned());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "waited in vain for {path} until {what}, last seen: {seen:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits for a condition.
     pub async fn until(&self, what: &str, condition: impl FnMut() -> bool) {
         until(what, condition).await;
@@ -184,6 +238,12 @@ impl Builder {
         self
     }
 
+    /// A code cache of the test's own.
+    pub fn cache(mut self, dir: &Path) -> Builder {
+        self.cache = dir.to_owned();
+        self
+    }
+
     pub fn admin(mut self) -> Builder {
         self.admin = true;
         self
@@ -191,7 +251,7 @@ impl Builder {
 
     /// Starts the host and waits until it has looked at every app.
     pub async fn start(self) -> TestHost {
-        let Builder { folder, config, settings, admin } = self;
+        let Builder { folder, config, settings, admin, cache } = self;
         let apps = folder.path().join("apps");
         std::fs::create_dir_all(&apps).expect("an apps folder");
         let file = folder.path().join("hostler.toml");
@@ -200,7 +260,7 @@ impl Builder {
             listen: Some(([127, 0, 0, 1], 0).into()),
             admin: admin.then_some(([127, 0, 0, 1], 0).into()),
             folder: Some(apps),
-            cache_dir: Some(cache_dir()),
+            cache_dir: Some(cache),
             worker_threads: Some(2),
             ..Overrides::default()
         };
@@ -217,8 +277,17 @@ impl Builder {
     }
 }
 
+/// Puts a file into its place as a whole.
+pub fn put(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".part");
+    std::fs::write(&partial, bytes).expect("a file");
+    std::fs::rename(&partial, path).expect("its place");
+}
+
 /// One code cache for all tests: a large guest is compiled once.
-fn cache_dir() -> PathBuf {
+pub fn cache_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-cache")
 }
 
