@@ -36,8 +36,8 @@ impl Inspect {
                 let report = Report { checked, modes: Mode::AVAILABLE };
                 match self.json {
                     true => println!("{}", serde_json::to_string_pretty(&report)?),
-                    false => print!(
-                        "{}modes          {}\n",
+                    false => println!(
+                        "{}modes          {}",
                         report.checked,
                         report.modes.map(Mode::as_str).join(", ")
                     ),
