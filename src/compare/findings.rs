@@ -2,7 +2,7 @@
 
 use super::load::Counts;
 use super::measure::{Measured, Slice};
-use super::report::{Row, time};
+use super::report::Row;
 use super::stats::{Spread, percentile};
 
 /// A server's times to its first answer, in milliseconds.
@@ -55,7 +55,8 @@ pub fn notes(rows: &[Row], measured: &[Measured], connections: usize) -> Vec<Str
             ));
         }
     }
-    notes.extend(too_close(rows));
+    notes.extend(too_close(rows, measured));
+    notes.extend(rows.iter().filter_map(noisy));
     notes
 }
 
@@ -76,9 +77,9 @@ fn counts(measured: &Measured) -> Counts {
     counts
 }
 
-/// Requests/s as a part of the reference's, round by round.
-fn ratios(measured: &Measured, native: &Measured) -> Vec<f64> {
-    let of_round = |round| answering(&native.loaded).find(|slice| slice.round == round);
+/// Requests/s as a part of another server's, in each round that both took part in.
+fn ratios(measured: &Measured, other: &Measured) -> Vec<f64> {
+    let of_round = |round| answering(&other.loaded).find(|slice| slice.round == round);
     answering(&measured.loaded)
         .filter_map(|slice| Some(slice.outcome.rate() / of_round(slice.round)?.outcome.rate()))
         .collect()
@@ -133,32 +134,31 @@ fn limited_by_the_load(measured: &Measured) -> bool {
     had > 0.0 && busy / had > 0.95
 }
 
-/// Pairs of modes whose ranges overlap, so that their order may be chance.
-fn too_close(rows: &[Row]) -> Vec<String> {
+/// Pairs of servers of which now the one and now the other was faster.
+fn too_close(rows: &[Row], measured: &[Measured]) -> Vec<String> {
+    let all = rows.iter().zip(measured).collect::<Vec<_>>();
+    let pairs =
+        all.iter().enumerate().flat_map(|(at, one)| all.iter().skip(at + 1).map(move |other| (one, other)));
     let mut notes = Vec::new();
-    for (at, one) in rows.iter().enumerate() {
-        for other in rows.iter().skip(at + 1) {
-            let (Some(a), Some(b)) = (one.requests_per_second, other.requests_per_second) else { continue };
-            if a.overlaps(&b) {
-                notes.push(format!(
-                    "{} and {} can't be told apart by requests/s: the rounds were between {:.0} and {:.0}, and {:.0} and {:.0}",
-                    one.name, other.name, a.min, a.max, b.min, b.max,
-                ));
-            }
-        }
-    }
-    for row in rows {
-        if let Some(rate) = row.requests_per_second.filter(|rate| rate.noise() > NOISY) {
-            let per_request = |rate: f64| time(1e6 / rate);
+    for ((one, a), (other, b)) in pairs {
+        let ratios = ratios(a, b);
+        let faster = ratios.iter().filter(|ratio| **ratio > 1.0).count();
+        if faster.min(ratios.len() - faster) > 0 {
+            let (one, other, all) = (&one.name, &other.name, ratios.len());
             notes.push(format!(
-                "{}: the rounds differ much (one request each {} to {}), something else was running, or they are too short",
-                row.name,
-                per_request(rate.max),
-                per_request(rate.min),
+                "{one} and {other} can't be told apart by requests/s: {one} was ahead in {faster} of {all} rounds"
             ));
         }
     }
     notes
+}
+
+fn noisy(row: &Row) -> Option<String> {
+    let rate = row.requests_per_second.filter(|rate| rate.noise() > NOISY)?;
+    Some(format!(
+        "{}: between {:.0} and {:.0} requests/s in the rounds: something else was running, or they are too short",
+        row.name, rate.min, rate.max,
+    ))
 }
 
 /// Noise that is worth a word.

@@ -99,7 +99,7 @@ impl Load {
             let (sender, receiver) = oneshot::channel();
             std::thread::Builder::new()
                 .name(format!("load-{thread}"))
-                .spawn(move || sender.send(load.run_thread(share, &barrier, &stop)).is_ok())
+                .spawn(move || drop(sender.send(load.run_thread(share, &barrier, &stop))))
                 .ok()?;
             results.push(receiver);
         }

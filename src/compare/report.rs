@@ -168,7 +168,7 @@ fn show<T>(value: Option<T>, shown: impl Fn(T) -> String) -> String {
 }
 
 /// A time given in microseconds, with the unit that makes it short.
-pub fn time(us: f64) -> String {
+fn time(us: f64) -> String {
     match us {
         us if us < 999.5 => format!("{} us", significant(us)),
         us if us < 999_500.0 => format!("{} ms", significant(us / 1e3)),

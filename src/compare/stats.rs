@@ -32,11 +32,6 @@ impl Spread {
     pub fn noise(&self) -> f64 {
         if self.median > 0.0 { (self.max - self.min) / 2.0 / self.median } else { 0.0 }
     }
-
-    /// Whether some round of the one was as another round of the other.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.min <= other.max && other.min <= self.max
-    }
 }
 
 /// The latency in nanoseconds that this part of the requests stayed within: the median of the rounds if each has
@@ -88,15 +83,6 @@ mod tests {
         let spread = Spread { median: 100.0, min: 97.0, max: 101.0 };
         assert!((spread.noise() - 0.02).abs() < 1e-9);
         assert_eq!(Spread { median: 0.0, min: 0.0, max: 0.0 }.noise(), 0.0);
-    }
-
-    #[test]
-    fn ranges_overlap_when_one_round_could_have_been_the_others() {
-        let range = |min, max| Spread { median: min, min, max };
-        assert!(range(1.0, 3.0).overlaps(&range(3.0, 4.0)));
-        assert!(range(1.0, 9.0).overlaps(&range(3.0, 4.0)));
-        assert!(!range(1.0, 2.0).overlaps(&range(3.0, 4.0)));
-        assert!(!range(3.0, 4.0).overlaps(&range(1.0, 2.0)));
     }
 
     #[test]
