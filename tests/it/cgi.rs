@@ -24,7 +24,7 @@ fn assert_variables(found: &BTreeMap<String, String>, expected: &[(&str, &str)])
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_is_told_the_request_in_its_variables() {
-    let host = TestHost::builder().app("cgi-bin/app", "cgi-rust").start().await;
+    let host = TestHost::builder().app("cgi-bin/prog", "cgi-rust").start().await;
     let headers = [
         ("content-type", "text/x-example"),
         ("x-two-words", "one"),
@@ -33,7 +33,7 @@ async fn a_program_is_told_the_request_in_its_variables() {
         ("authorization", "Basic eHl6"),
         ("x-forwarded-prefix", "/forged"),
     ];
-    let path = "/cgi-bin/app/some%20path/%C3%A9?q=%20x&y";
+    let path = "/cgi-bin/prog/some%20path/%C3%A9?q=%20x&y";
     let answer = host.send(Method::GET, path, &headers, "".into()).await.expect("an answer");
     let port = host.address().port().to_string();
     let own = format!("127.0.0.1:{port}");
@@ -47,7 +47,7 @@ async fn a_program_is_told_the_request_in_its_variables() {
             ("SERVER_PORT", &port),
             ("REMOTE_ADDR", "127.0.0.1"),
             ("REQUEST_METHOD", "GET"),
-            ("SCRIPT_NAME", "/cgi-bin/app"),
+            ("SCRIPT_NAME", "/cgi-bin/prog"),
             ("PATH_INFO", "/some path/é"),
             ("QUERY_STRING", "q=%20x&y"),
             ("REQUEST_URI", path),
@@ -56,13 +56,13 @@ async fn a_program_is_told_the_request_in_its_variables() {
             ("HTTP_X_TWO_WORDS", "one, two"),
             ("HTTP_COOKIE", "a=1"),
             ("HTTP_AUTHORIZATION", "Basic eHl6"),
-            ("HTTP_X_FORWARDED_PREFIX", "/cgi-bin/app"),
+            ("HTTP_X_FORWARDED_PREFIX", "/cgi-bin/prog"),
         ],
     );
     for absent in ["REMOTE_USER", "AUTH_TYPE", "HTTPS", "HTTP_CONTENT_TYPE", "PATH", "HOME"] {
         assert_eq!(found.get(absent), None, "{absent}");
     }
-    host.settled("cgi-bin/app").await;
+    host.settled("cgi-bin/prog").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

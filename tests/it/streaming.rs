@@ -116,9 +116,11 @@ async fn a_body_that_is_echoed_while_it_comes_takes_no_memory() {
     wire.send(&piece).await.expect("a piece is taken");
     assert_eq!(wire.head().await.expect("a head").status, 200);
     let mut received = 0;
-    for _ in 2..pieces {
+    for sent in 3..=pieces {
         wire.send(&piece).await.expect("a piece is taken");
-        received += wire.chunk().await.expect("a whole body").expect("more of it").len();
+        while received < (sent - 2) * PIECE {
+            received += wire.chunk().await.expect("a whole body").expect("more of it").len();
+        }
         growth.look();
     }
     wire.say("0\r\n\r\n").await;
