@@ -32,7 +32,8 @@ use crate::router::Mount;
 
 /// A request as the guest sees it.
 pub struct GuestRequest {
-    /// The target's path is the rest behind the app's mount path; hop-by-hop fields are dropped further down.
+    /// The target's path is the rest behind the app's mount path, for a command the whole of it; hop-by-hop fields are
+    /// dropped further down.
     pub parts: http::request::Parts,
     pub body: GuestBody,
     pub id: u64,
@@ -232,14 +233,12 @@ fn response(document: Document, rest: PipeReader) -> Answer {
 fn variables(request: &GuestRequest, env: &[(String, String)]) -> Vec<(String, String)> {
     let GuestRequest { parts, body, client, .. } = request;
     let body_length = match body {
-        GuestBody::Whole(bytes) => (!bytes.is_empty()).then_some(bytes.len() as u64),
+        GuestBody::Whole(bytes) => Some(bytes.len() as u64),
         GuestBody::Streaming(body) => body.size_hint().exact(),
     };
-    // The meta-variables tell the whole path, mount path and rest.
-    let path = format!("{}{}", client.mount.prefix(), parts.uri.path());
     let cgi = CgiRequest {
         method: &parts.method,
-        path: &path,
+        path: parts.uri.path(),
         query: parts.uri.query(),
         version: parts.version,
         headers: &parts.headers,

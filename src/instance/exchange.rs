@@ -8,14 +8,15 @@
 //! The lease is held until the body has ended or is known to be broken: Wasmtime lets a body end as if it were whole
 //! when its store is dropped, so a trap could not be told from an end.
 
-use std::collections::VecDeque;
+mod taken;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::response;
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
@@ -30,6 +31,7 @@ use crate::config::AppConfig;
 use crate::metrics::AppCounters;
 use crate::pool::{End, Lease};
 use crate::server::body::{self, ResponseBody};
+use taken::{PIECE, Taken};
 
 /// How an exchange ended that ended well.
 pub enum Outcome {
@@ -105,9 +107,8 @@ struct Exchange {
     answer: Option<oneshot::Receiver<Answer>>,
     head: Option<response::Parts>,
     body: Body,
-    /// Frames of the body that were taken from the guest and not yet passed on.
-    taken: VecDeque<Bytes>,
-    taken_bytes: usize,
+    /// What was taken from the guest of its body and not yet passed on.
+    taken: Taken,
     trailers: Option<http::HeaderMap>,
     /// Bytes of the body in all, and how many there may be.
     total: u64,
@@ -123,6 +124,8 @@ struct Exchange {
     request: u64,
     /// The request was for a head alone: its length is that of a body that is not sent.
     bodiless: bool,
+    /// Why the body broke off, until what came before has been passed on.
+    broken: Option<Failure>,
 }
 
 enum GuestState {
@@ -164,8 +167,7 @@ impl Exchange {
             answer: Some(answer),
             head: None,
             body: Body::Awaited,
-            taken: VecDeque::new(),
-            taken_bytes: 0,
+            taken: Taken::default(),
             trailers: None,
             total: 0,
             max_body: config.max_response_body,
@@ -177,6 +179,7 @@ impl Exchange {
             counters,
             request: id,
             bodiless,
+            broken: None,
         }
     }
 
@@ -201,10 +204,10 @@ impl Exchange {
             if ended && matches!(self.body, Body::Complete) {
                 return Poll::Ready(self.whole_head().map(Started::Whole));
             }
-            if headway && self.taken_bytes < self.buffer {
+            if headway && self.taken.bytes() < self.buffer {
                 continue;
             }
-            if ended && self.taken_bytes < self.buffer {
+            if ended && self.taken.bytes() < self.buffer {
                 return Poll::Ready(Err(self.failure()));
             }
             if self.poll_deadline(cx) {
@@ -247,7 +250,7 @@ impl Exchange {
     /// Takes frames from the guest's body while there is room; true if any came, or the end.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
         let mut headway = false;
-        while let (Body::Open(body), true) = (&mut self.body, self.taken_bytes < self.buffer) {
+        while let (Body::Open(body), true) = (&mut self.body, self.taken.bytes() < self.buffer) {
             let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { break };
             headway = true;
             match frame {
@@ -267,10 +270,7 @@ impl Exchange {
         if self.total > self.max_body {
             return Err(Failure::BodyTooLarge(self.max_body));
         }
-        self.taken_bytes += data.len();
-        if !data.is_empty() {
-            self.taken.push_back(data);
-        }
+        self.taken.push(data);
         Ok(())
     }
 
@@ -293,25 +293,16 @@ impl Exchange {
     /// The response of a guest that has returned, of one piece, and the end of its lease.
     fn whole(mut self, head: response::Parts) -> http::Response<ResponseBody> {
         self.end();
-        let body = match (self.taken.len(), self.trailers.take()) {
+        let body = match (self.taken.bytes(), self.trailers.take()) {
             (_, Some(trailers)) => {
-                let whole = Full::new(self.take_whole());
+                let whole = Full::new(self.taken.whole());
                 let trailers = futures_util::future::ready(Some(Ok(trailers)));
                 ResponseBody::boxed(whole.with_trailers(trailers), None)
             }
             (0, None) => ResponseBody::empty(),
-            (_, None) => ResponseBody::fixed(self.take_whole()),
+            (_, None) => ResponseBody::fixed(self.taken.whole()),
         };
         http::Response::from_parts(head, body)
-    }
-
-    fn take_whole(&mut self) -> Bytes {
-        if self.taken.len() <= 1 {
-            return self.taken.pop_front().unwrap_or_default();
-        }
-        let mut whole = BytesMut::with_capacity(self.taken_bytes);
-        self.taken.drain(..).for_each(|chunk| whole.extend_from_slice(&chunk));
-        whole.freeze()
     }
 
     /// Ends the lease of a guest that has ended.
@@ -355,8 +346,7 @@ impl Exchange {
 
     async fn pump_body(&mut self, sender: &mut body::Sender) -> Result<Pumped, Failure> {
         loop {
-            while let Some(chunk) = self.taken.pop_front() {
-                self.taken_bytes -= chunk.len();
+            while let Some(chunk) = self.taken.pop() {
                 let deadline = self.started + self.timeout;
                 match tokio::time::timeout_at(deadline, sender.send(chunk)).await {
                     Ok(Ok(())) => {}
@@ -375,19 +365,33 @@ impl Exchange {
         }
     }
 
-    /// Runs the guest until there is more of its body, or its end.
+    /// Runs the guest until there is a good piece more of its body, or all there is before it waits, or its end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let returned = self.poll_guest(cx);
-        if self.poll_body(cx)? {
-            return Poll::Ready(Ok(()));
+        if let Some(failure) = self.broken.take() {
+            return Poll::Ready(Err(failure));
         }
-        if returned || !matches!(self.guest, GuestState::Running(_)) {
-            return Poll::Ready(Err(self.failure()));
+        loop {
+            self.poll_guest(cx);
+            match self.poll_body(cx) {
+                Ok(true) if matches!(self.body, Body::Complete) => return Poll::Ready(Ok(())),
+                Ok(true) if self.taken.bytes() < PIECE => continue,
+                Ok(_) => {}
+                Err(failure) => self.broken = Some(failure),
+            }
+            if self.taken.bytes() > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(failure) = self.broken.take() {
+                return Poll::Ready(Err(failure));
+            }
+            if !matches!(self.guest, GuestState::Running(_)) {
+                return Poll::Ready(Err(self.failure()));
+            }
+            if self.poll_deadline(cx) {
+                return Poll::Ready(Err(Failure::Deadline(self.timeout)));
+            }
+            return Poll::Pending;
         }
-        if self.poll_deadline(cx) {
-            return Poll::Ready(Err(Failure::Deadline(self.timeout)));
-        }
-        Poll::Pending
     }
 
     fn report(&self, failure: &Failure) {

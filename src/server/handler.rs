@@ -39,7 +39,7 @@ struct Shared {
     next_request: AtomicU64,
 }
 
-/// A request's release, and its target as the guest sees it: without the mount path.
+/// A request's release, and its target as the guest sees it: without the mount path, unless it is a command's.
 struct Routed {
     release: Arc<Release>,
     target: Uri,
@@ -119,7 +119,9 @@ impl AppHandler {
         let live = self.0.registry.live();
         let (release, prefix) = live.route(host(parts), &path).ok_or(Refusal::NoApp)?;
         let release = release.clone();
-        let target = target(&parts.uri, path.below(prefix))?;
+        // A command is told its mount and the rest apart, in variables made from the whole path.
+        let seen_path = if release.kind.is_command() { path.as_str() } else { path.below(prefix) };
+        let target = target(&parts.uri, seen_path)?;
         if seen.release.replace(release.clone()).is_none() {
             release.counters.request();
         }
@@ -174,13 +176,13 @@ pub struct Seen {
 }
 
 /// The target with the path that the guest sees. What routes is what the guest sees: the normal form.
-fn target(uri: &Uri, below: &str) -> Result<Uri, Refusal> {
-    if uri.path() == below {
+fn target(uri: &Uri, path: &str) -> Result<Uri, Refusal> {
+    if uri.path() == path {
         return Ok(uri.clone());
     }
     let path_and_query = match uri.query() {
-        Some(query) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{below}?{query}"))),
-        None => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(below.as_bytes())),
+        Some(query) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{path}?{query}"))),
+        None => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes())),
     };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(path_and_query.map_err(|_| Refusal::BadTarget)?);

@@ -1,10 +1,13 @@
 //! Integration tests: a real host, asked over HTTP.
 
+mod process;
 mod program;
 mod support;
+mod wire;
 
 mod admin;
 mod cache;
+mod cgi;
 mod chaos;
 mod cli;
 mod documents;
@@ -15,4 +18,6 @@ mod isolation;
 mod kinds;
 mod limits;
 mod outbound;
+mod protocol;
+mod shutdown;
 mod streaming;

@@ -1,150 +1,216 @@
-//! Bodies that are passed on while they are made.
+//! Bodies on their way: as they are made, at any size, and given up by their clients.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
-
+use crate::process::Program;
 use crate::support::TestHost;
+use crate::wire::Wire;
 
-type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
+/// What a body of any size may cost in memory.
+const FLAT: u64 = 64 << 20;
 
-fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+const ORDINARY: u64 = 256 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Room for a large body on a slow machine.
+const PATIENT: &str = "[defaults]\ncpu_time = \"1h\"\nrequest_timeout = \"1h\"";
+
+const PIECE: usize = 64 << 10;
+
+/// The most that the program's memory has grown by.
+struct Growth<'p> {
+    program: &'p Program,
+    before: u64,
+    most: u64,
 }
 
-/// `count` chunks of `size` bytes, made as they are asked for.
-fn chunks(count: usize, size: usize) -> Body {
-    let chunk = Bytes::from(vec![b'x'; size]);
-    let frames = (0..count).map(move |_| Ok(http_body::Frame::data(chunk.clone())));
-    BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+impl<'p> Growth<'p> {
+    fn of(program: &'p Program) -> Growth<'p> {
+        let before = program.memory();
+        Growth { program, before, most: before }
+    }
+
+    fn look(&mut self) {
+        self.most = self.most.max(self.program.memory());
+    }
+
+    fn is_flat(&self, what: &str) {
+        let grown = self.most - self.before;
+        eprintln!("{what}: memory grew by {} KiB", grown >> 10);
+        assert!(grown < FLAT, "memory grew by {grown} bytes for {what}");
+    }
 }
 
-async fn http2(host: &TestHost) -> hyper::client::conn::http2::SendRequest<Body> {
-    let stream = TcpStream::connect(host.address()).await.expect("a connection");
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    tokio::spawn(connection);
-    sender
+async fn download(bytes: u64) {
+    let program = Program::serve(&["stream"], PATIENT).await;
+    let mut growth = Growth::of(&program);
+    let mut wire = Wire::connect(program.address()).await;
+    let began = Instant::now();
+    wire.ask(&format!("/stream?bytes={bytes}")).await;
+    assert_eq!(wire.head().await.expect("a head").status, 200);
+    let (mut received, mut looked) = (0, 0);
+    while let Some(chunk) = wire.chunk().await.expect("a whole body") {
+        received += chunk.len() as u64;
+        if received - looked > bytes / 64 {
+            looked = received;
+            growth.look();
+        }
+    }
+    assert_eq!(received, bytes);
+    growth.is_flat(&format!("a download of {} MiB in {:?}", bytes >> 20, began.elapsed()));
 }
 
-async fn http1(host: &TestHost) -> hyper::client::conn::http1::SendRequest<Body> {
-    let stream = TcpStream::connect(host.address()).await.expect("a connection");
-    let (sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1");
-    tokio::spawn(connection);
-    sender
-}
-
-fn request(host: &TestHost, method: &str, path: &str, body: Body) -> http::Request<Body> {
-    let request = http::Request::builder().method(method).uri(host.url(path));
-    request.header("host", host.address().to_string()).body(body).expect("a request")
+/// Uploads to a program that counts, whose answer is short.
+async fn upload(bytes: u64) {
+    let program = Program::serve(&["cgi-c"], PATIENT).await;
+    let mut growth = Growth::of(&program);
+    let mut wire = Wire::connect(program.address()).await;
+    let began = Instant::now();
+    wire.say(&format!("POST /cgi-c HTTP/1.1\r\nhost: a\r\ncontent-length: {bytes}\r\n\r\n")).await;
+    let piece = vec![b'u'; PIECE];
+    for at in 0..bytes / PIECE as u64 {
+        wire.send(&piece).await.expect("the upload is taken");
+        if at % 64 == 0 {
+            growth.look();
+        }
+    }
+    let (head, body) = wire.answer().await.expect("an answer");
+    assert_eq!(head.status, 200);
+    assert!(body.ends_with(&format!("body={bytes} bytes\n")), "{body}");
+    growth.look();
+    growth.is_flat(&format!("an upload of {} MiB in {:?}", bytes >> 20, began.elapsed()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_stream_delivers_each_event_at_once() {
-    let host = TestHost::with(&["stream", "cgi-rust", "hello-p3"]).await;
-    // The next event is far away: what has come by then came at once.
-    for path in ["/stream?n=3&ms=5000", "/cgi-rust?mode=stream&n=3&ms=5000", "/hello-p3?stream=3&ms=5000"] {
-        let empty = BodyExt::boxed(Empty::new().map_err(|never| match never {}));
-        let asked = http1(&host).await.send_request(request(&host, "GET", path, empty)).await;
-        let mut body = asked.expect("a response").into_body();
-        let first =
-            tokio::time::timeout(Duration::from_secs(4), body.frame()).await.expect("an event at once");
-        assert!(
-            first.expect("a frame").expect("data").into_data().is_ok_and(|data| !data.is_empty()),
-            "{path}"
-        );
+async fn a_large_download_takes_no_memory() {
+    download(ORDINARY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_upload_takes_no_memory() {
+    upload(ORDINARY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a while: cargo test -- --ignored"]
+async fn a_download_of_one_gib_takes_no_memory() {
+    download(GIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a while: cargo test -- --ignored"]
+async fn an_upload_of_one_gib_takes_no_memory() {
+    upload(GIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_echoed_while_it_comes_takes_no_memory() {
+    let program = Program::serve(&["echo"], PATIENT).await;
+    let mut growth = Growth::of(&program);
+    let mut wire = Wire::connect(program.address()).await;
+    wire.say("POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    let piece = [format!("{PIECE:x}\r\n").into_bytes(), vec![b'e'; PIECE], b"\r\n".to_vec()].concat();
+    let pieces = 512;
+    // The first bytes are echoed before the last are sent.
+    wire.send(&piece).await.expect("a piece is taken");
+    wire.send(&piece).await.expect("a piece is taken");
+    assert_eq!(wire.head().await.expect("a head").status, 200);
+    let mut received = 0;
+    for sent in 3..=pieces {
+        wire.send(&piece).await.expect("a piece is taken");
+        while received < (sent - 2) * PIECE {
+            received += wire.chunk().await.expect("a whole body").expect("more of it").len();
+        }
+        growth.look();
     }
-    for app in ["stream", "cgi-rust", "hello-p3"] {
+    wire.say("0\r\n\r\n").await;
+    while let Some(chunk) = wire.chunk().await.expect("a whole body") {
+        received += chunk.len();
+    }
+    assert_eq!(received, pieces * PIECE);
+    growth.is_flat("an echo of 32 MiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_event_arrives_while_the_next_one_is_waited_for() {
+    let host = TestHost::with(&["stream", "hello-p3"]).await;
+    for (app, path, first) in [
+        ("stream", "/stream?n=3&ms=1000", "id: 1\ndata: tick 1\n\n"),
+        ("hello-p3", "/hello-p3?stream=3&ms=1000", "line 1\n"),
+    ] {
+        let mut wire = Wire::connect(host.address()).await;
+        wire.ask(path).await;
+        assert_eq!(wire.head().await.expect("a head").status, 200);
+        let mut came = Vec::new();
+        while let Some(chunk) = wire.chunk().await.expect("a whole body") {
+            came.push((Instant::now(), String::from_utf8(chunk).expect("text")));
+        }
+        assert_eq!(came[0].1, first, "{app}");
+        assert_eq!(came.len(), 3, "{app}: {came:?}");
+        for pair in came.windows(2) {
+            let apart = pair[1].0 - pair[0].0;
+            assert!(apart > Duration::from_millis(500), "{app}: two events came {apart:?} apart");
+        }
         host.settled(app).await;
     }
 }
 
-async fn upload(host: &TestHost, path: &str, mebibytes: usize) {
-    let body = chunks(mebibytes * 16, 64 << 10);
-    let response =
-        http1(host).await.send_request(request(host, "POST", path, body)).await.expect("a response");
-    assert_eq!(response.status().as_u16(), 200);
-    let (mut body, mut bytes) = (response.into_body(), 0);
-    while let Some(frame) = body.frame().await {
-        bytes += frame.expect("an unbroken body").into_data().map_or(0, |data| data.len());
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_a_download_frees_the_instance() {
+    let host = TestHost::with(&["stream", "hello-p3"]).await;
+    for (app, path) in [
+        ("stream", "/stream?bytes=1000000000000"),
+        ("stream", "/stream?n=1000000&ms=1000"),
+        ("hello-p3", "/hello-p3?stream=1000000&ms=1000"),
+    ] {
+        let mut wire = Wire::connect(host.address()).await;
+        wire.ask(path).await;
+        wire.head().await.expect("a head");
+        wire.chunk().await.expect("a chunk");
+        drop(wire);
+        host.settled(app).await;
+        host.until("it is counted", || host.app(app).requests.client_gone > 0).await;
     }
-    assert_eq!(bytes, mebibytes << 20, "{path}");
 }
 
-async fn download(host: &TestHost, mebibytes: usize) {
-    let path = format!("/stream?bytes={}", mebibytes << 20);
-    let response =
-        http1(host).await.send_request(request(host, "GET", &path, full(""))).await.expect("a response");
-    let (mut body, mut bytes) = (response.into_body(), 0);
-    while let Some(frame) = body.frame().await {
-        bytes += frame.expect("an unbroken body").into_data().map_or(0, |data| data.len());
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_an_upload_frees_the_instance() {
+    let host = TestHost::with(&["echo", "cgi-c", "hello-p3"]).await;
+    for app in ["echo", "cgi-c", "hello-p3"] {
+        let mut wire = Wire::connect(host.address()).await;
+        wire.say(&format!("POST /{app} HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n")).await;
+        wire.say(&"x".repeat(200_000)).await;
+        host.until("the upload has begun", || {
+            host.app(app).release.is_some_and(|release| release.instances.leased == 1)
+        })
+        .await;
+        drop(wire);
+        host.settled(app).await;
     }
-    assert_eq!(bytes, mebibytes << 20);
-}
-
-/// Resident memory of this process, in MiB.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("a number") / 1024
-}
-
-async fn passes_with_flat_memory(mebibytes: usize) {
-    let host = TestHost::with(&["stream", "echo"]).await;
-    upload(&host, "/echo", 8).await;
-    download(&host, 8).await;
-    let before = resident();
-    upload(&host, "/echo", mebibytes).await;
-    download(&host, mebibytes).await;
-    let grown = resident().saturating_sub(before);
-    println!("{mebibytes} MiB up and down: memory grew by {grown} MiB");
-    assert!(grown < 96, "memory grew by {grown} MiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_bodies_pass_in_both_directions() {
-    let host = TestHost::with(&["stream", "echo", "hello-p3"]).await;
-    upload(&host, "/echo", 32).await;
-    upload(&host, "/hello-p3", 8).await;
-    download(&host, 64).await;
-}
-
-/// Alone in its process, or the other tests' memory is counted: `cargo test --test it gibibyte -- --ignored`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute, and counts the memory of the whole process"]
-async fn a_gibibyte_passes_in_both_directions_with_flat_memory() {
-    passes_with_flat_memory(1024).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_2_without_tls_carries_bodies_both_ways_and_shows_broken_ones() {
-    let builder = TestHost::builder().app("echo", "echo").app("trapper", "trapper").app("hello", "hello");
-    let host = builder.config("[defaults]\nresponse_buffer = \"16KiB\"").start().await;
-    let mut client = http2(&host).await;
-    let hello = client.send_request(request(&host, "GET", "/hello", full(""))).await.expect("a response");
-    assert_eq!(hello.version(), http::Version::HTTP_2);
-    assert_eq!(hello.into_body().collect().await.expect("a body").to_bytes(), "Hello from Hostler!\n");
-    let echo =
-        client.send_request(request(&host, "POST", "/echo", chunks(32, 16 << 10))).await.expect("a response");
-    assert_eq!(echo.into_body().collect().await.expect("a body").to_bytes().len(), 512 << 10);
-    let path = "/trapper?when=after&bytes=100000";
-    let broken = client.send_request(request(&host, "GET", path, full(""))).await.expect("a response");
-    assert!(broken.into_body().collect().await.is_err(), "a stream that was reset");
+async fn a_client_that_leaves_before_its_answer_frees_the_instance() {
+    let host = TestHost::with(&["sleeper", "spinner"]).await;
+    for (app, path) in [("sleeper", "/sleeper?ms=25000"), ("spinner", "/spinner")] {
+        let mut wire = Wire::connect(host.address()).await;
+        wire.ask(path).await;
+        host.until("it runs", || host.app(app).release.is_some_and(|release| release.instances.leased == 1))
+            .await;
+        let left = Instant::now();
+        drop(wire);
+        host.settled(app).await;
+        assert!(left.elapsed() < Duration::from_secs(8), "{app} ended only after {:?}", left.elapsed());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_client_does_not_hold_an_instance_for_a_buffered_response() {
-    let host = TestHost::with(&["stream"]).await;
-    let asked =
-        http1(&host).await.send_request(request(&host, "GET", "/stream?bytes=600000", full(""))).await;
-    let response = asked.expect("a response");
-    // Nothing of the body is read, and yet the instance comes back.
+async fn a_client_that_stops_reading_is_given_up_after_write_timeout() {
+    let host = TestHost::builder().config("[server]\nwrite_timeout = \"300ms\"").app("stream", "stream");
+    let host = host.start().await;
+    let mut wire = Wire::connect(host.address()).await;
+    wire.ask("/stream?bytes=1000000000000").await;
+    wire.head().await.expect("a head");
     host.settled("stream").await;
-    assert_eq!(response.into_body().collect().await.expect("a body").to_bytes().len(), 600_000);
+    wire.closed().await;
 }
