@@ -14,6 +14,8 @@ mod output;
 mod pipe;
 mod state;
 
+#[doc(hidden)]
+pub mod bench;
 pub mod cgi;
 pub mod outbound;
 

@@ -1,0 +1,77 @@
+//! The seam for the benches: the host's own way to make, call and drop an instance, without pool and socket.
+
+use std::sync::Arc;
+
+use anyhow::{anyhow, bail};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use super::clock::Measured;
+use super::outbound::{OutboundClient, OutboundLimits};
+use super::{Answer, AppCode, Client, Factory, GuestBody, GuestRequest, Instance, InstancePolicy, MakeError};
+use crate::config::Policy;
+use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines};
+use crate::pool::Manager;
+use crate::prepare;
+use crate::router::Mount;
+
+/// An app that is ready to be instantiated, in engines of its own.
+pub struct App {
+    factory: Factory,
+    /// For its thread, which interrupts guests.
+    _engines: Arc<Engines>,
+}
+
+impl App {
+    /// The code comes from the cache if it is there: many settings share it.
+    ///
+    /// # Errors
+    /// What a deploy would fail with.
+    pub fn load(wasm: &[u8], settings: EngineSettings, cache: &CodeCache) -> anyhow::Result<App> {
+        let checked = prepare::check(wasm)?;
+        let failed = |error: wasmtime::Error| anyhow!("{error:#}");
+        let engines = Engines::new(settings).map_err(failed)?;
+        let engine = engines.get(EngineKind::of(checked.kind)).map_err(failed)?;
+        let loaded = cache.code(engine, wasm, CodeKind::of(checked.kind), checked.digest.as_bytes())?;
+        let config =
+            Policy::default().app_config("bench", None).map_err(|problems| anyhow!("{problems:?}"))?;
+        let outbound =
+            OutboundClient::new(OutboundLimits::default()).for_app("bench", config.outbound.clone());
+        let policy = InstancePolicy { app: "bench".into(), config: Arc::new(config), outbound };
+        let code = AppCode::link(checked.kind, &loaded.code).map_err(failed)?;
+        Ok(App { factory: Factory::new(code, Arc::new(policy)), _engines: engines })
+    }
+
+    /// # Errors
+    /// The app can't be instantiated.
+    pub async fn make(&self) -> Result<Instance, MakeError> {
+        self.factory.make().await
+    }
+
+    /// `GET /` to the end of the guest; the body of its answer.
+    ///
+    /// # Errors
+    /// A trap, or an answer that is none.
+    pub async fn call(&self, instance: &mut Instance) -> anyhow::Result<Bytes> {
+        let (parts, ()) = http::Request::get("/").header("host", "bench").body(())?.into_parts();
+        let client = Client {
+            remote: ([127, 0, 0, 1], 1).into(),
+            local: ([127, 0, 0, 1], 2).into(),
+            mount: Mount::root(),
+        };
+        let request = GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), id: 0, client };
+        let (sender, answer) = oneshot::channel();
+        let clock = instance.clock();
+        let guest = Measured::new(Box::pin(instance.call(request, sender)), clock);
+        let taken = async {
+            match answer.await {
+                Ok(Answer::Response(response)) => Ok(response.into_body().collect().await?.to_bytes()),
+                _ => bail!("no response"),
+            }
+        };
+        let (ended, body) = tokio::join!(guest, taken);
+        ended.map_err(|error| anyhow!("{error:?}"))?;
+        body
+    }
+}
