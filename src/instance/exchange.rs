@@ -42,7 +42,7 @@ pub enum Outcome {
 /// How one ended that did not. The instance is gone in each case.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("the guest trapped: {0:?}")]
+    #[error("the guest trapped: {0:#}")]
     Trapped(wasmtime::Error),
     #[error("the guest used up its cpu_time of {0:?}")]
     CpuTime(Duration),
