@@ -18,6 +18,7 @@ pub mod body;
 pub mod drain;
 
 mod access;
+mod seen;
 #[cfg(test)]
 mod testing;
 

@@ -8,6 +8,7 @@
 //! The lease is held until the body has ended or is known to be broken: Wasmtime lets a body end as if it were whole
 //! when its store is dropped, so a trap could not be told from an end.
 
+mod pump;
 mod taken;
 
 use std::future::poll_fn;
@@ -31,7 +32,7 @@ use crate::config::AppConfig;
 use crate::metrics::AppCounters;
 use crate::pool::{End, Lease};
 use crate::server::body::{self, ResponseBody};
-use taken::{PIECE, Taken};
+use taken::Taken;
 
 /// How an exchange ended that ended well.
 pub enum Outcome {
@@ -319,81 +320,6 @@ impl Exchange {
         }
     }
 
-    /// Passes the body on while it is made, until the guest has returned.
-    async fn pump(mut self, mut sender: body::Sender) {
-        match self.pump_body(&mut sender).await {
-            Ok(Pumped::Complete) => sender.finish(self.trailers.take()),
-            Ok(Pumped::ClientGone) => {
-                self.counters.client_gone();
-                return;
-            }
-            Err(failure) => {
-                self.report(&failure);
-                // The client sees a broken connection or stream, never an end.
-                sender.abort(failure);
-                return;
-            }
-        }
-        // Work after the response: until the same deadline.
-        let returned = poll_fn(|cx| {
-            self.poll_guest(cx);
-            let running = matches!(self.guest, GuestState::Running(_));
-            if running && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(()) }
-        });
-        returned.await;
-        self.end();
-    }
-
-    async fn pump_body(&mut self, sender: &mut body::Sender) -> Result<Pumped, Failure> {
-        loop {
-            while let Some(chunk) = self.taken.pop() {
-                let deadline = self.started + self.timeout;
-                match tokio::time::timeout_at(deadline, sender.send(chunk)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Ok(Pumped::ClientGone),
-                    Err(_) => return Err(Failure::Deadline(self.timeout)),
-                }
-            }
-            if matches!(self.body, Body::Complete) {
-                return Ok(Pumped::Complete);
-            }
-            tokio::select! {
-                biased;
-                more = poll_fn(|cx| self.poll_more(cx)) => more?,
-                () = sender.closed() => return Ok(Pumped::ClientGone),
-            }
-        }
-    }
-
-    /// Runs the guest until there is a good piece more of its body, or all there is before it waits, or its end.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if let Some(failure) = self.broken.take() {
-            return Poll::Ready(Err(failure));
-        }
-        loop {
-            self.poll_guest(cx);
-            match self.poll_body(cx) {
-                Ok(true) if matches!(self.body, Body::Complete) => return Poll::Ready(Ok(())),
-                Ok(true) if self.taken.bytes() < PIECE => continue,
-                Ok(_) => {}
-                Err(failure) => self.broken = Some(failure),
-            }
-            if self.taken.bytes() > 0 {
-                return Poll::Ready(Ok(()));
-            }
-            if let Some(failure) = self.broken.take() {
-                return Poll::Ready(Err(failure));
-            }
-            if !matches!(self.guest, GuestState::Running(_)) {
-                return Poll::Ready(Err(self.failure()));
-            }
-            if self.poll_deadline(cx) {
-                return Poll::Ready(Err(Failure::Deadline(self.timeout)));
-            }
-            return Poll::Pending;
-        }
-    }
-
     fn report(&self, failure: &Failure) {
         self.counters.failure(failure);
         tracing::warn!(
@@ -405,11 +331,6 @@ impl Exchange {
 
 fn content_length(head: &response::Parts) -> Option<u64> {
     head.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-enum Pumped {
-    Complete,
-    ClientGone,
 }
 
 impl Drop for Exchange {

@@ -15,6 +15,7 @@ use super::access::AccessLine;
 use super::body::{RequestBody, RequestError, ResponseBody, Small, read_small};
 use super::connection::{Handler, Peer, check_request, host};
 use super::reply::{self, Refusal};
+use super::seen::Seen;
 use crate::config;
 use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
 use crate::pool::{Lease, LeaseError};
@@ -166,13 +167,6 @@ impl Handler for AppHandler {
         line.answered(response.status(), seen.release.map(|release| release.app.clone()));
         response.map(|body| body.watched(line))
     }
-}
-
-/// What is known of a request while it is served.
-pub struct Seen {
-    pub id: u64,
-    pub peer: Peer,
-    pub release: Option<Arc<Release>>,
 }
 
 /// The target with the path that the guest sees. What routes is what the guest sees: the normal form.

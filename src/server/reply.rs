@@ -8,8 +8,8 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::body::{RequestError, ResponseBody};
 use super::connection;
-use super::handler::Seen;
 use super::request_id;
+use super::seen::Seen;
 use crate::instance::{Failure, MakeError};
 use crate::pool::LeaseError;
 use crate::router::BadPath;

@@ -1,0 +1,90 @@
+//! The pump: a task of its own for a response that is still being made when its guest waits.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::taken::PIECE;
+use super::{Body, Exchange, Failure, GuestState};
+use crate::server::body;
+
+impl Exchange {
+    /// Passes the body on while it is made, until the guest has returned.
+    pub(super) async fn pump(mut self, mut sender: body::Sender) {
+        match self.pump_body(&mut sender).await {
+            Ok(Pumped::Complete) => sender.finish(self.trailers.take()),
+            Ok(Pumped::ClientGone) => {
+                self.counters.client_gone();
+                return;
+            }
+            Err(failure) => {
+                self.report(&failure);
+                // The client sees a broken connection or stream, never an end.
+                sender.abort(failure);
+                return;
+            }
+        }
+        // Work after the response: until the same deadline.
+        let returned = poll_fn(|cx| {
+            self.poll_guest(cx);
+            let running = matches!(self.guest, GuestState::Running(_));
+            if running && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(()) }
+        });
+        returned.await;
+        self.end();
+    }
+
+    async fn pump_body(&mut self, sender: &mut body::Sender) -> Result<Pumped, Failure> {
+        loop {
+            while let Some(chunk) = self.taken.pop() {
+                let deadline = self.started + self.timeout;
+                match tokio::time::timeout_at(deadline, sender.send(chunk)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Ok(Pumped::ClientGone),
+                    Err(_) => return Err(Failure::Deadline(self.timeout)),
+                }
+            }
+            if matches!(self.body, Body::Complete) {
+                return Ok(Pumped::Complete);
+            }
+            tokio::select! {
+                biased;
+                more = poll_fn(|cx| self.poll_more(cx)) => more?,
+                () = sender.closed() => return Ok(Pumped::ClientGone),
+            }
+        }
+    }
+
+    /// Runs the guest until there is a good piece more of its body, or all there is before it waits, or its end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(failure) = self.broken.take() {
+            return Poll::Ready(Err(failure));
+        }
+        loop {
+            self.poll_guest(cx);
+            match self.poll_body(cx) {
+                Ok(true) if matches!(self.body, Body::Complete) => return Poll::Ready(Ok(())),
+                Ok(true) if self.taken.bytes() < PIECE => continue,
+                Ok(_) => {}
+                Err(failure) => self.broken = Some(failure),
+            }
+            if self.taken.bytes() > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(failure) = self.broken.take() {
+                return Poll::Ready(Err(failure));
+            }
+            if !matches!(self.guest, GuestState::Running(_)) {
+                return Poll::Ready(Err(self.failure()));
+            }
+            if self.poll_deadline(cx) {
+                return Poll::Ready(Err(Failure::Deadline(self.timeout)));
+            }
+            return Poll::Pending;
+        }
+    }
+}
+
+enum Pumped {
+    Complete,
+    ClientGone,
+}
