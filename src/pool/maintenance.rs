@@ -93,16 +93,28 @@ impl<M: Manager> Held<M> {
     /// Resets the instance in a task of its own.
     pub(super) fn reset(self) {
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(reset(self));
+            runtime.spawn(async move {
+                requests_first().await;
+                reset(self).await;
+            });
         }
     }
 
     /// Drops the instance in a task of its own: that takes as long as a small request.
     pub(super) fn discard(self) {
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { drop(self) });
+            runtime.spawn(async move {
+                requests_first().await;
+                drop(self);
+            });
         }
     }
+}
+
+/// Lets the requests that are ready go first: Tokio runs a task that was just spawned before all others, so each reset
+/// would delay the next request of its thread by as long as a small request takes.
+async fn requests_first() {
+    tokio::task::yield_now().await;
 }
 
 fn discard_all<M: Manager>(leaving: Vec<Held<M>>) {
