@@ -16,7 +16,7 @@ const GUESTS: [&str; 5] = ["hello", "cgi-c", "hello-p3", "hello-js", "hello-py"]
 fn settings() -> Vec<(String, EngineSettings)> {
     let base = EngineSettings { instances: 64, ..EngineSettings::default() };
     let mut all = Vec::new();
-    for memory in [0, 64, 256, 1024] {
+    for memory in [0, 64, 128, 256, 1024] {
         for table in [0, 16, 64] {
             let settings = EngineSettings {
                 memory_keep_resident: memory << 10,
