@@ -17,6 +17,9 @@ pub struct CpuReading {
     child_ticks: u64,
 }
 
+/// Ticks by which the difference of two readings can be too large: user and kernel time are cut to whole ticks each.
+const TRUNCATED: u32 = 2;
+
 /// Bytes of memory in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -47,18 +50,19 @@ impl CpuReading {
     }
 
     /// The processor time of this process between two readings: exact to the nanosecond if no thread and no child
-    /// ended in between, else to a clock tick (10 ms).
+    /// ended in between, else to some clock ticks (10 ms).
     pub fn since(&self, before: &Self) -> Duration {
-        let all_live = before.threads.keys().all(|thread| self.threads.contains_key(thread));
-        if all_live && !self.threads.is_empty() && self.child_ticks == before.child_ticks {
-            let sum = |reading: &Self| reading.threads.values().sum::<u64>();
-            return Duration::from_nanos(sum(self).saturating_sub(sum(before)));
-        }
-        let ticks = |reading: &Self| reading.own_ticks + reading.child_ticks;
         let per_second = rustix::param::clock_ticks_per_second().max(1);
-        Duration::from_nanos(
-            ticks(self).saturating_sub(ticks(before)).saturating_mul(1_000_000_000 / per_second),
-        )
+        let sum = |reading: &Self| reading.threads.values().sum::<u64>();
+        let ticks = |reading: &Self| reading.own_ticks + reading.child_ticks;
+        let exact = Duration::from_nanos(sum(self).saturating_sub(sum(before)));
+        let tick = Duration::from_nanos(1_000_000_000 / per_second);
+        let counted = tick * u32::try_from(ticks(self).saturating_sub(ticks(before))).unwrap_or(u32::MAX);
+        let all_live = before.threads.keys().all(|thread| self.threads.contains_key(thread));
+        let no_child = self.child_ticks == before.child_ticks;
+        // Threads that came and went in between are in neither reading, only in the ticks: as a compilation's are.
+        let no_other = counted <= exact + TRUNCATED * tick;
+        if all_live && no_child && no_other && !self.threads.is_empty() { exact } else { counted }
     }
 }
 
@@ -139,6 +143,8 @@ mod tests {
         assert_eq!(ended.since(&before), 4 * tick);
         let child = reading(&[(1, 1_500), (2, 500)], 10, 5);
         assert_eq!(child.since(&before), 5 * tick);
+        let came_and_went = reading(&[(1, 1_500), (2, 500)], 60, 0);
+        assert_eq!(came_and_went.since(&before), 50 * tick);
     }
 
     #[test]
