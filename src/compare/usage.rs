@@ -49,20 +49,18 @@ impl CpuReading {
         Ok(Self { threads, own_ticks, child_ticks })
     }
 
-    /// The processor time of this process between two readings: exact to the nanosecond if no thread and no child
-    /// ended in between, else to some clock ticks (10 ms).
+    /// The processor time of this process between two readings: exact to the nanosecond if the threads and children that
+    /// ended in between did next to nothing, else to some clock ticks (10 ms).
     pub fn since(&self, before: &Self) -> Duration {
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
-        let sum = |reading: &Self| reading.threads.values().sum::<u64>();
+        let of_thread =
+            |(thread, now): (&u32, &u64)| now.saturating_sub(*before.threads.get(thread).unwrap_or(&0));
+        let live = Duration::from_nanos(self.threads.iter().map(of_thread).sum());
+        let tick = Duration::from_nanos(1_000_000_000 / rustix::param::clock_ticks_per_second().max(1));
         let ticks = |reading: &Self| reading.own_ticks + reading.child_ticks;
-        let exact = Duration::from_nanos(sum(self).saturating_sub(sum(before)));
-        let tick = Duration::from_nanos(1_000_000_000 / per_second);
         let counted = tick * u32::try_from(ticks(self).saturating_sub(ticks(before))).unwrap_or(u32::MAX);
-        let all_live = before.threads.keys().all(|thread| self.threads.contains_key(thread));
-        let no_child = self.child_ticks == before.child_ticks;
-        // Threads that came and went in between are in neither reading, only in the ticks: as a compilation's are.
-        let no_other = counted <= exact + TRUNCATED * tick;
-        if all_live && no_child && no_other && !self.threads.is_empty() { exact } else { counted }
+        // A thread that has ended, as a compilation's has, is only in the ticks.
+        let has_all = counted <= live + TRUNCATED * tick && self.child_ticks == before.child_ticks;
+        if has_all && !self.threads.is_empty() { live } else { counted.max(live) }
     }
 }
 

@@ -92,41 +92,36 @@ impl<M: Manager> Shared<M> {
 impl<M: Manager> Held<M> {
     /// Resets the instance in a task of its own.
     pub(super) fn reset(self) {
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                requests_first().await;
-                reset(self).await;
-            });
-        }
+        after_requests(reset(self));
     }
 
     /// Drops the instance in a task of its own: that takes as long as a small request.
     pub(super) fn discard(self) {
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                requests_first().await;
-                drop(self);
-            });
-        }
+        after_requests(async move { drop(self) });
     }
-}
-
-/// Lets the requests that are ready go first: Tokio runs a task that was just spawned before all others, so each reset
-/// would delay the next request of its thread by as long as a small request takes.
-async fn requests_first() {
-    tokio::task::yield_now().await;
 }
 
 fn discard_all<M: Manager>(leaving: Vec<Held<M>>) {
     if leaving.is_empty() {
         return;
     }
+    after_requests(async move {
+        for held in leaving {
+            drop(held);
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Does work in a task of its own, behind the requests that are ready: Tokio runs a task that was just spawned before
+/// all others, so each reset would delay the next request of its thread by as long as a small request takes.
+///
+/// Outside a runtime the work is dropped on the spot, and the instance with it.
+fn after_requests(work: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(async move {
-            for held in leaving {
-                drop(held);
-                tokio::task::yield_now().await;
-            }
+            tokio::task::yield_now().await;
+            work.await;
         });
     }
 }
