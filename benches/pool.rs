@@ -23,6 +23,10 @@ impl Manager for Nothing {
     async fn reset(&self, used: u64) -> Result<u64, Infallible> {
         Ok(used)
     }
+
+    fn memory(&self, _: &u64) -> usize {
+        0
+    }
 }
 
 fn pool(size: u32, on_end: OnEnd) -> Pool<Nothing> {
@@ -34,8 +38,12 @@ fn pool(size: u32, on_end: OnEnd) -> Pool<Nothing> {
         queue_timeout: Duration::from_secs(60),
         idle_time: Duration::from_secs(60),
         on_end,
+        weight: 1,
+        max_lifetime: None,
+        max_uses: None,
+        max_memory: None,
     };
-    Pool::new(Nothing, policy, 1, &Budget::new(size, 1_000)).expect("the policy is good")
+    Pool::new("nothing", Nothing, policy, 1, &Budget::new(size, 1_000)).expect("the policy is good")
 }
 
 fn runtime(workers: usize) -> Runtime {

@@ -19,7 +19,7 @@ use crate::config::{HostConfig, Policy};
 use crate::deploy::{Builder, Deployer, Progress};
 use crate::engine::{CodeCache, EngineSettings, Engines};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
-use crate::pool::Budget;
+use crate::pool::{self, Budget};
 use crate::registry::Registry;
 use crate::server::accept::{self, Listener};
 use crate::server::connection::Limits;
@@ -78,8 +78,10 @@ impl Host {
             Engines::new(settings).map_err(|error| anyhow::anyhow!("cannot make the engine: {error:#}"))?;
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
         let registry = Arc::new(Registry::default());
-        let serving = runtime("serve", config.server.worker_threads)?;
-        let control = runtime("control", CONTROL_THREADS)?;
+        let serving = serving_runtime(config.server.worker_threads)?;
+        budget.cores().set_threads(u32::try_from(serving.metrics().num_workers()).unwrap_or(u32::MAX));
+        let control =
+            runtime("control", CONTROL_THREADS).build().context("cannot start the control threads")?;
         let control_handle = control.handle().clone();
 
         let listener = {
@@ -212,8 +214,7 @@ impl Host {
                     _ = tick.tick() => {}
                 }
                 for release in registry.apps().into_iter().filter_map(|app| app.live) {
-                    release.pool.retire_idle(Instant::now());
-                    release.pool.top_up(Instant::now());
+                    release.pool.tend(Instant::now());
                 }
             }
         };
@@ -255,14 +256,21 @@ fn compile_jobs() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().div_ceil(2).max(2))
 }
 
-fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
+fn serving_runtime(threads: usize) -> anyhow::Result<Runtime> {
+    let mut builder = runtime("serve", threads);
+    // So that the pools see whether the processors are the scarce thing.
+    builder.on_thread_start(pool::thread_awoke).on_thread_unpark(pool::thread_awoke);
+    builder.build().context("cannot start the serve threads")
+}
+
+fn runtime(name: &'static str, threads: usize) -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if threads > 0 {
         builder.worker_threads(threads);
     }
     // A low interval: sockets and timers are looked at often even when guests keep all threads busy.
     builder.thread_name(name).event_interval(EVENT_INTERVAL).enable_all();
-    builder.build().with_context(|| format!("cannot start the {name} threads"))
+    builder
 }
 
 /// Polls of tasks between two looks at sockets and timers.

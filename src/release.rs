@@ -78,6 +78,10 @@ pub fn pool_policy(config: &AppConfig) -> Policy {
         queue_timeout: config.queue_timeout,
         idle_time: config.idle_time,
         on_end,
+        weight: 100,
+        max_lifetime: None,
+        max_uses: None,
+        max_memory: None,
     }
 }
 

@@ -139,7 +139,7 @@ impl Builder {
                 Factory::cold(cold, policy)
             }
         };
-        let pool = Pool::new(factory, pool_policy(&config), weight(&checked.facts), &self.budget)?;
+        let pool = Pool::new(&app, factory, pool_policy(&config), units(&checked.facts), &self.budget)?;
         Ok(Release {
             number: self.numbers.fetch_add(1, Relaxed) + 1,
             digest: checked.digest.to_string(),
@@ -184,7 +184,7 @@ enum PreparedCode {
 }
 
 /// Units of the budget that one instance takes: as many as its scarcest kind of allocator slot needs.
-fn weight(facts: &Facts) -> u32 {
+fn units(facts: &Facts) -> u32 {
     let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
     count(facts.memories.len()).max(count(facts.tables.len()).div_ceil(TABLES_PER_INSTANCE)).max(1)
 }

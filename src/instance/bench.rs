@@ -63,7 +63,7 @@ impl App {
         let request = GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), id: 0, client };
         let (sender, answer) = oneshot::channel();
         let clock = instance.clock();
-        let guest = Measured::new(Box::pin(instance.call(request, sender)), clock);
+        let guest = Measured::new(Box::pin(instance.call(request, sender)), clock, None);
         let taken = async {
             match answer.await {
                 Ok(Answer::Response(response)) => Ok(response.into_body().collect().await?.to_bytes()),

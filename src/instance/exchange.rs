@@ -158,13 +158,14 @@ impl Exchange {
     ) -> Exchange {
         let (sender, answer) = oneshot::channel();
         let clock = lease.clock();
+        let turn = lease.take_turn();
         let (id, bodiless) = (request.id, request.parts.method == http::Method::HEAD);
         let guest: Guest = Box::pin(async move {
             let returned = lease.call(request, sender).await;
             (lease, returned)
         });
         Exchange {
-            guest: GuestState::Running(Measured::new(guest, clock.clone())),
+            guest: GuestState::Running(Measured::new(guest, clock.clone(), turn)),
             answer: Some(answer),
             head: None,
             body: Body::Awaited,

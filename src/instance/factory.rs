@@ -199,6 +199,10 @@ impl pool::Manager for Factory {
         drop(used);
         self.make().await
     }
+
+    fn memory(&self, instance: &Instance) -> usize {
+        instance.memory()
+    }
 }
 
 fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {

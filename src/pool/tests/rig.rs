@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::pool::{Budget, Lease, LeaseError, Manager, OnEnd, Policy, Pool, Stats};
+use crate::pool::{Budget, Lease, LeaseError, Manager, OnEnd, Policy, Pool, Stats, Tended};
 
 pub const UNITS: u32 = 8;
 pub const QUEUE_TIMEOUT: Duration = Duration::from_millis(50);
@@ -25,6 +25,10 @@ pub fn policy(max: u32, min_idle: u32, max_idle: u32, on_end: OnEnd) -> Policy {
         queue_timeout: QUEUE_TIMEOUT,
         idle_time: IDLE_TIME,
         on_end,
+        weight: 1,
+        max_lifetime: None,
+        max_uses: None,
+        max_memory: None,
     }
 }
 
@@ -47,9 +51,11 @@ impl Rig {
         Self::within(&Budget::new(UNITS, 64), policy, 1)
     }
 
-    pub fn within(budget: &Budget, policy: Policy, weight: u32) -> Self {
+    /// A pool of an app of its own.
+    pub fn within(budget: &Budget, policy: Policy, each: u32) -> Self {
         let fake = Fake::default();
-        let pool = Pool::new(fake.clone(), policy, weight, budget).expect("the policy is good");
+        let app = format!("app {}", fastrand::u64(..));
+        let pool = Pool::new(&app, fake.clone(), policy, each, budget).expect("the policy is good");
         Self { pool, budget: budget.clone(), fake }
     }
 
@@ -60,6 +66,11 @@ impl Rig {
     pub fn spawn_lease(&self) -> JoinHandle<Result<Lease<Fake>, LeaseError<&'static str>>> {
         let pool = self.pool.clone();
         tokio::spawn(async move { pool.lease().await })
+    }
+
+    /// The upkeep, now.
+    pub fn tend(&self) -> Tended {
+        self.pool.tend(tokio::time::Instant::now().into_std())
     }
 
     /// Instances that exist, half made ones and those being reset included.
@@ -112,6 +123,7 @@ pub struct State {
 pub struct Creature {
     pub id: u64,
     pub is_dirty: bool,
+    pub memory: usize,
     slot: Slot,
 }
 
@@ -152,7 +164,7 @@ impl Manager for Fake {
             return Err("broken");
         }
         let id = self.next_id.fetch_add(1, SeqCst) + 1;
-        Ok(Creature { id, is_dirty: false, slot })
+        Ok(Creature { id, is_dirty: false, memory: 0, slot })
     }
 
     async fn reset(&self, mut used: Creature) -> Result<Creature, &'static str> {
@@ -163,6 +175,10 @@ impl Manager for Fake {
         }
         used.is_dirty = false;
         Ok(used)
+    }
+
+    fn memory(&self, creature: &Creature) -> usize {
+        creature.memory
     }
 }
 
