@@ -95,8 +95,8 @@ struct Runs {
     turn: Option<Turn>,
     /// Woken since the last poll began.
     woken: AtomicBool,
-    /// The guest's future is gone; what it waited for may still have its waker.
-    is_over: AtomicBool,
+    /// It is not polled, whatever wakes it: it was set aside, or its future is gone.
+    is_aside: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -105,7 +105,7 @@ impl<F: Future + Unpin> Measured<F> {
         let runs = Arc::new(Runs {
             turn,
             woken: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
+            is_aside: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
         Measured { guest, clock, waker: Waker::from(runs.clone()), runs }
@@ -128,12 +128,20 @@ impl<F: Future + Unpin> Future for Measured<F> {
     }
 }
 
-impl<F> Drop for Measured<F> {
-    fn drop(&mut self) {
-        self.runs.is_over.store(true, SeqCst);
+impl<F> Measured<F> {
+    /// Until its next poll the guest does not run, even if it could: its owner waits for something else.
+    pub fn set_aside(&self) {
+        self.runs.is_aside.store(true, SeqCst);
         if let Some(turn) = &self.runs.turn {
             turn.pause();
         }
+    }
+}
+
+impl<F> Drop for Measured<F> {
+    /// What the guest waited for may still have its waker.
+    fn drop(&mut self) {
+        self.set_aside();
     }
 }
 
@@ -141,6 +149,7 @@ impl Runs {
     fn begin(&self, cx: &Context<'_>) {
         self.task.register(cx.waker());
         self.woken.store(false, SeqCst);
+        self.is_aside.store(false, SeqCst);
         if let Some(turn) = &self.turn {
             turn.resume();
         }
@@ -167,11 +176,11 @@ impl Wake for Runs {
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, SeqCst);
         if let Some(turn) = &self.turn
-            && !self.is_over.load(SeqCst)
+            && !self.is_aside.load(SeqCst)
         {
             turn.resume();
-            // Its end may have come in between.
-            if self.is_over.load(SeqCst) {
+            // It may have been set aside since the look.
+            if self.is_aside.load(SeqCst) {
                 turn.pause();
             }
         }

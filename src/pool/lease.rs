@@ -100,7 +100,7 @@ impl<M: Manager> Shared<M> {
     /// The fast path: one short lock, no allocation, no await. None also if the request may have to wait for its turn.
     pub(super) fn lease_idle(self: &Arc<Self>) -> Option<Lease<M>> {
         let now = now();
-        if self.load.is_gated(now) {
+        if self.load.is_gated(now) || !self.load.has_turn() {
             return None;
         }
         let (ready, lacks_idle) = self.with(|books| (books.slots.take(), books.slots.lacks_idle()));
@@ -124,10 +124,10 @@ impl<M: Manager> Shared<M> {
 
     async fn lease_patiently(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
         let is_gated = self.load.is_gated(now());
-        let asked = match self.ask(is_gated) {
+        let asked = match self.ask() {
             Asked::NoPermit(_) => {
                 self.budget.reclaim(self.each);
-                self.ask(is_gated)
+                self.ask()
             }
             asked => asked,
         };
@@ -153,9 +153,9 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    fn ask(self: &Arc<Self>, is_gated: bool) -> Asked<M> {
+    fn ask(self: &Arc<Self>) -> Asked<M> {
         let now = now();
-        let asked = self.with(|books| match books.slots.ask(now, !is_gated || self.load.has_turn()) {
+        let asked = self.with(|books| match books.slots.ask(now, self.load.has_turn()) {
             Ask::Idle(ready) => Ok(Grant::Ready(Handed::new(self.held(Phase::Leased, ready)))),
             Ask::Wait => Err(self.queue(books).map_or_else(Asked::Refused, Asked::Queued)),
             Ask::Room => match self.permit_or_join(books) {
@@ -171,7 +171,7 @@ impl<M: Manager> Shared<M> {
                 Err(Asked::Refused(LeaseError::Failing { error, retry_after }))
             }
         });
-        if is_gated && matches!(asked, Err(Asked::Queued(_))) {
+        if matches!(asked, Err(Asked::Queued(_))) {
             // The last turn may just have ended, with nobody in the queue yet; and the oldest there may have waited for
             // too long.
             self.settle();

@@ -28,6 +28,9 @@ const WINDOW: Duration = Duration::from_millis(5);
 const BUSY: f64 = 0.05;
 const NOT_BUSY: f64 = 0.025;
 
+/// How many times more requests than a busy pool's may run in one that is not.
+const BURST: u32 = 4;
+
 thread_local! {
     static AWAKE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -132,9 +135,14 @@ impl Load {
         self.worked.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Is there a turn for one more of the pool's requests? There always is as long as the pool is not busy.
+    /// Is there a turn for one more of the pool's requests?
     pub(super) fn has_turn(&self) -> bool {
-        !self.is_busy.load(Relaxed) || self.running.load(SeqCst) < self.cores.turns(self.weight)
+        let turns = match self.is_busy.load(Relaxed) {
+            true => self.cores.turns(self.weight),
+            // So that not too many of a burst are under way before it is seen to be one.
+            false => self.cores.turns(self.weight).saturating_mul(BURST),
+        };
+        self.running.load(SeqCst) < turns
     }
 
     /// Have the pool's requests to wait for a turn on this thread?

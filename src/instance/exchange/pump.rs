@@ -37,6 +37,10 @@ impl Exchange {
         loop {
             while let Some(chunk) = self.taken.pop() {
                 let deadline = self.started + self.timeout;
+                if let GuestState::Running(guest) = &self.guest {
+                    // A slow client must not keep another request from running.
+                    guest.set_aside();
+                }
                 match tokio::time::timeout_at(deadline, sender.send(chunk)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Ok(Pumped::ClientGone),

@@ -79,7 +79,7 @@ fn a_turn_that_is_paused_is_anothers() {
     load.serves(weak);
     let told = || pool.0.load(Relaxed);
     let turn = load.turn();
-    assert!(load.has_turn(), "as long as it is not busy");
+    assert!(load.has_turn(), "more may run as long as it is not busy");
     load.set_busy(false, true);
     assert!(!load.has_turn());
     turn.pause();

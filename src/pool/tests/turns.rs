@@ -77,6 +77,7 @@ async fn a_request_that_leaves_with_its_turn_in_hand_passes_it_on() {
 async fn a_pool_that_is_not_busy_is_not_held_up_by_one_that_is() {
     let rig = busy(3).await;
     let other = Rig::within(&rig.budget, pooled(3), 1);
+    rig.budget.cores().set_threads(1);
     let (held, waits) = (rig.lease().await, rig.spawn_lease());
     until(|| rig.pool.stats().waiting == 1).await;
     let leases = [other.lease().await, other.lease().await];
@@ -103,5 +104,22 @@ async fn whoever_waits_too_long_in_an_overload_is_told_so() {
     assert_eq!(waits.await.unwrap().err(), Some(LeaseError::Overloaded));
     assert_eq!(rig.pool.stats().shed, 1);
     lease.end(End::Clean);
+    rig.ends_whole().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_burst_only_some_run_before_it_is_seen_how_busy_they_keep_the_processors() {
+    let rig = Rig::new(pooled(8));
+    rig.budget.cores().set_threads(1);
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(rig.lease().await);
+    }
+    let waits = rig.spawn_lease();
+    until(|| rig.pool.stats().waiting == 1).await;
+    assert!(!rig.pool.stats().is_busy);
+    leases.pop();
+    waits.await.unwrap().unwrap().end(End::Clean);
+    drop(leases);
     rig.ends_whole().await;
 }
