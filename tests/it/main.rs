@@ -12,6 +12,7 @@ mod chaos;
 mod cli;
 mod documents;
 mod failures;
+mod fairness;
 mod folder;
 mod grants;
 mod isolation;
