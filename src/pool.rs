@@ -35,7 +35,7 @@ mod maintenance;
 mod shared;
 pub mod slots;
 
-pub use budget::Budget;
+pub use budget::{Budget, Pressure};
 pub use lease::Lease;
 
 use shared::Shared;
@@ -62,6 +62,8 @@ pub struct Policy {
     pub min_idle: u32,
     /// Instances in all, whatever they do; at least 1.
     pub max: u32,
+    /// The pool's share of the budget beside other pools that want more than there is.
+    pub weight: u32,
     /// Idle instances that are kept; 0 when each lease makes its own.
     pub max_idle: u32,
     /// Requests that may wait for an instance.
@@ -70,6 +72,8 @@ pub struct Policy {
     pub queue_timeout: Duration,
     /// How long an instance above `min_idle` may stay idle.
     pub idle_time: Duration,
+    /// How old an idle instance may become before it is dropped, and replaced if it is one of `min_idle`.
+    pub max_lifetime: Option<Duration>,
     pub on_end: OnEnd,
 }
 

@@ -139,7 +139,11 @@ impl Builder {
                 Factory::cold(cold, policy)
             }
         };
-        let pool = Pool::new(factory, pool_policy(&config), weight(&checked.facts), &self.budget)?;
+        let units = units(&checked.facts);
+        let room = self.budget.units().checked_div(units).unwrap_or(0);
+        let policy = pool_policy(&config, room);
+        let max_instances = policy.max;
+        let pool = Pool::new(factory, policy, units, &self.budget)?;
         Ok(Release {
             number: self.numbers.fetch_add(1, Relaxed) + 1,
             digest: checked.digest.to_string(),
@@ -152,6 +156,7 @@ impl Builder {
             config,
             mount,
             pool,
+            max_instances,
             counters,
         })
     }
@@ -184,7 +189,7 @@ enum PreparedCode {
 }
 
 /// Units of the budget that one instance takes: as many as its scarcest kind of allocator slot needs.
-fn weight(facts: &Facts) -> u32 {
+fn units(facts: &Facts) -> u32 {
     let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
     count(facts.memories.len()).max(count(facts.tables.len()).div_ceil(TABLES_PER_INSTANCE)).max(1)
 }

@@ -5,10 +5,12 @@
 //! lock, never the other way round. So a permit must not be dropped, and a member not be called, under either.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
 /// The units of all pools together (a cheap handle): what instances may take up, and how many requests may wait.
 #[derive(Clone)]
@@ -20,6 +22,7 @@ impl Budget {
     pub fn new(units: u32, queue_size: usize) -> Self {
         let state = State {
             free: units,
+            withheld: 0,
             line: VecDeque::new(),
             members: Arc::from([]),
             next_id: 0,
@@ -32,6 +35,7 @@ impl Budget {
             queue_size,
             waiting: AtomicUsize::new(0),
             in_line: AtomicUsize::new(0),
+            pressure: AtomicU8::new(Pressure::None as u8),
             state: Mutex::new(state),
         }))
     }
@@ -44,6 +48,38 @@ impl Budget {
     /// Units that nobody holds.
     pub fn free(&self) -> u32 {
         self.0.state.lock().free
+    }
+
+    /// Units that may be in use from now on. Fewer than are in use end no lease: nothing new is taken, and idle
+    /// instances are given up until it fits.
+    pub fn set_limit(&self, units: u32) {
+        let members = {
+            let mut state = self.0.state.lock();
+            state.withheld = self.0.units.saturating_sub(units);
+            Arc::clone(&state.members)
+        };
+        while self.0.state.lock().is_over() && reclaim_one(&members) {}
+        self.0.serve();
+    }
+
+    /// Units that may be in use.
+    pub fn limit(&self) -> u32 {
+        self.0.units - self.0.state.lock().withheld
+    }
+
+    /// How scarce memory is. From [`Pressure::Spares`] on, the idle instances above each pool's minimum go.
+    pub fn set_pressure(&self, pressure: Pressure) {
+        self.0.pressure.store(pressure as u8, Relaxed);
+        if pressure >= Pressure::Spares {
+            let members = Arc::clone(&self.0.state.lock().members);
+            while reclaim_one(&members) {}
+        }
+    }
+
+    pub fn pressure(&self) -> Pressure {
+        let level = self.0.pressure.load(Relaxed);
+        let all = [Pressure::None, Pressure::Growth, Pressure::Spares, Pressure::Shed];
+        all.into_iter().find(|pressure| *pressure as u8 == level).unwrap_or(Pressure::None)
     }
 
     /// Requests that wait for an instance in all pools.
@@ -97,7 +133,7 @@ impl Budget {
         let place = state.line.iter().position(|place| place.id == id)?;
         let InLine { units, .. } = state.line.remove(place)?;
         self.0.note_line(&state);
-        if place > 0 || !wants || units > state.free {
+        if place > 0 || !wants || units > state.available() {
             return None;
         }
         state.free -= units;
@@ -129,7 +165,7 @@ impl Budget {
     /// can't wait in line.
     pub(super) fn reclaim(&self, units: u32) {
         let members = Arc::clone(&self.0.state.lock().members);
-        while self.free() < units && reclaim_one(&members) {}
+        while self.0.state.lock().available() < units && reclaim_one(&members) {}
     }
 
     /// One more request waits, unless there are too many in all pools together.
@@ -141,6 +177,30 @@ impl Budget {
     /// So many wait no more.
     pub(super) fn leave_queue(&self, count: usize) {
         self.0.waiting.fetch_sub(count, Relaxed);
+    }
+}
+
+/// How scarce memory is on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pressure {
+    None,
+    /// No new spare instances.
+    Growth,
+    /// Spare and idle instances go, and idle time halves.
+    Spares,
+    /// Requests that would need a new instance are refused.
+    Shed,
+}
+
+impl fmt::Display for Pressure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Growth => "growth",
+            Self::Spares => "spares",
+            Self::Shed => "shed",
+        })
     }
 }
 
@@ -177,11 +237,14 @@ struct Ledger {
     waiting: AtomicUsize,
     /// The line's length, for reading without the lock.
     in_line: AtomicUsize,
+    pressure: AtomicU8,
     state: Mutex<State>,
 }
 
 struct State {
     free: u32,
+    /// Units above the limit.
+    withheld: u32,
     /// First come, first served: a pool that needs many units is not passed by those that need few. Shares and
     /// weights among the pools would be decided here, by the order in which the line is served.
     line: VecDeque<InLine>,
@@ -193,6 +256,17 @@ struct State {
     shortage: u64,
     /// The shortage in which no spare instance was left. While it lasts none can become spare, so nobody looks again.
     searched: u64,
+}
+
+impl State {
+    /// Free units within the limit.
+    fn available(&self) -> u32 {
+        self.free.saturating_sub(self.withheld)
+    }
+
+    fn is_over(&self) -> bool {
+        self.free < self.withheld
+    }
 }
 
 struct InLine {
@@ -214,7 +288,7 @@ enum Step {
 
 impl Ledger {
     fn take(self: &Arc<Self>, state: &mut State, units: u32) -> Option<Permit> {
-        if !state.line.is_empty() || state.free < units {
+        if !state.line.is_empty() || state.available() < units {
             return None;
         }
         state.free -= units;
@@ -250,7 +324,7 @@ impl Ledger {
         while let Some(first) = state.line.front() {
             // Not yet by upgrading: the last handle of a pool must not be dropped under this lock.
             let is_alive = first.member.strong_count() > 0;
-            if is_alive && first.units > state.free {
+            if is_alive && first.units > state.available() {
                 if state.searched == state.shortage {
                     break;
                 }
