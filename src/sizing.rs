@@ -180,3 +180,6 @@ impl Sizing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

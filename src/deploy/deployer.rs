@@ -22,6 +22,7 @@ use super::read::{Digests, ReadApp, ReadError, read};
 use super::scan::{self, FolderState, Found, ScanError, scan};
 use super::watcher::Watcher;
 use crate::config;
+use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
 use crate::registry::Registry;
 use crate::release::Release;
@@ -267,7 +268,13 @@ impl Deployer {
                 Err(self.failure(app, cut.to_string()))
             }
             Err(error) => {
-                self.planner.failed(app, digests, error.to_string());
+                let reason = error.to_string();
+                match error {
+                    DeployError::Start(PrewarmError::NoRoom) => {
+                        self.planner.postponed(app, digests, reason, Instant::now());
+                    }
+                    _ => self.planner.failed(app, digests, reason),
+                }
                 self.failed(app, &error);
                 Err(self.failure(app, error.to_string()))
             }

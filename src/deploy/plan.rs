@@ -24,7 +24,8 @@ use super::name::AppName;
 use super::read::{Digests, ReadError};
 use super::scan::{FolderState, Found};
 
-/// How long until a file that could not be read for reasons of the file system is tried again.
+/// How long until a file that could not be read for reasons of the file system is tried again, or an app that found no
+/// room.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// Something to be done.
@@ -77,6 +78,8 @@ pub enum Outcome {
     Incomplete(Digests),
     /// Nothing could be read.
     Unreadable(String),
+    /// There is nothing wrong with it, so it is tried again after a while.
+    Postponed(String),
 }
 
 /// What is known of every app.
@@ -212,6 +215,14 @@ impl Planner {
     pub fn failed(&mut self, name: &AppName, digests: Digests, reason: String) {
         if let Some(app) = self.deploying(name, digests) {
             app.outcome = Some(Outcome::Failed(digests, reason));
+        }
+    }
+
+    /// These bytes can't be deployed now, for a reason that passes: what was live before stays.
+    pub fn postponed(&mut self, name: &AppName, digests: Digests, reason: String, now: Instant) {
+        if let Some(app) = self.deploying(name, digests) {
+            app.outcome = Some(Outcome::Postponed(reason));
+            app.again_at = Some(now + READ_AGAIN);
         }
     }
 

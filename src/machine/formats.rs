@@ -11,7 +11,7 @@ pub fn bytes(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// The processors of a line such as `Cpus_allowed_list:	0-3,8`.
+/// The processors of a line such as `Cpus_allowed_list: 0-3,8`.
 pub fn cpus_allowed(status: &str) -> Option<usize> {
     let ranges = line(status, "Cpus_allowed_list")?.split(',').map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -1,12 +1,13 @@
 //! `hostler restart` and the order behind it: an app's present files are built anew while the old release serves.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 
 use crate::program::{Place, Run};
-use crate::support::TestHost;
+use crate::support::{PATIENCE, TestHost};
 use crate::wire::Wire;
 
 fn admin(host: &TestHost) -> SocketAddr {
@@ -94,18 +95,6 @@ async fn a_restart_that_fails_says_why_and_the_release_before_serves_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_failed_for_want_of_something_else_is_tried_again() {
-    let host = TestHost::builder().admin().bytes("shop", &command("unreachable")).start().await;
-    assert!(host.problem("shop").contains("first instances"), "{}", host.problem("shop"));
-    restart(&host, "shop").await.ended_with(1).says("first instances can't be made");
-    // Asked for again, it was tried again: the host has not just repeated what it knew.
-    let run = restart(&host, "shop").await.ended_with(1);
-    assert!(!run.stderr.contains("serves on"), "{run:?}");
-    host.put("shop.wasm", command("nop"));
-    host.until("it is live", || host.release("shop") > 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_ends_the_pause_after_failures_at_once() {
     let host = TestHost::builder()
         .admin()
@@ -114,13 +103,12 @@ async fn a_restart_ends_the_pause_after_failures_at_once() {
         .start()
         .await;
     let failed = || host.app("shop").release.expect("a release").instances.failed;
-    // Each failure makes the pause longer; in a pause nothing is tried.
-    host.until("there is a long pause", || failed() > 0 || host.release("shop") > 0).await;
-    let mut answers = Vec::new();
-    for _ in 0..5 {
-        answers.push(host.get("/shop").await.status.as_u16());
-    }
-    assert!(answers.contains(&503), "{answers:?}");
+    // In the pause after a failure nothing is tried.
+    host.get_until("/shop", "it is answered without a try", |answer| {
+        answer.status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    assert!(failed() > 0);
     restart(&host, "shop").await.ended_with(0);
     assert_eq!(failed(), 0, "a pool of its own");
     host.get("/shop").await;
@@ -234,17 +222,22 @@ async fn an_app_whose_files_are_gone_is_not_restarted_and_a_lost_folder_is_told(
     restart(&host, "gone").await.ended_with(1).says("there is no such app");
     let (apps, away) = (host.folder().join("apps"), host.folder().join("away"));
     std::fs::rename(&apps, &away).expect("to move the folder");
-    let mut told = restart(&host, "shop").await;
-    while told.code == Some(0) {
-        // The host has not noticed yet.
-        told = restart(&host, "shop").await;
-    }
-    told.ended_with(1).says("shop is not restarted: ");
+    // The host notices at its next look.
+    restarted_until(&host, "shop", 1).await.says("shop is not restarted: ");
     assert_eq!(host.get("/shop").await.status, StatusCode::OK);
     std::fs::rename(&away, &apps).expect("to move it back");
-    let mut told = restart(&host, "shop").await;
-    while told.code != Some(0) {
-        told = restart(&host, "shop").await;
-    }
+    restarted_until(&host, "shop", 0).await;
     assert_eq!(host.get("/shop").await.status, StatusCode::OK);
+}
+
+/// Runs the program again and again until it ends so.
+async fn restarted_until(host: &TestHost, app: &str, code: i32) -> Run {
+    let began = Instant::now();
+    loop {
+        let run = restart(host, app).await;
+        if run.code == Some(code) {
+            return run;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for code {code}: {run:?}");
+    }
 }

@@ -276,3 +276,30 @@ async fn by_default_the_program_sizes_itself_and_says_how() {
         assert!(sentence.contains(part), "no {part:?} in {sentence}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_finds_no_room_comes_when_there_is_some() {
+    let machine = Machine::new();
+    machine.memory(16);
+    let config = "[defaults]\nmin_instances = 3\nmax_instances = 3";
+    let host = on(&machine)
+        .admin()
+        .config(config)
+        .app("a", "hello")
+        .app("b", "hello")
+        .app("c", "hello")
+        .start()
+        .await;
+    // Four instances in all: whichever of them came first has three, the others find no room.
+    let live = || ["a", "b", "c"].into_iter().filter(|app| host.release(app) > 0).count();
+    assert_eq!(live(), 1);
+    let waiting = ["a", "b", "c"].into_iter().find(|app| host.release(app) == 0).expect("one that waits");
+    assert!(host.problem(waiting).contains("use up the budget"), "{}", host.problem(waiting));
+    machine.memory(1024);
+    host.until("the limit is up", || limit(&host) == 64).await;
+    let admin = host.host().admin_address().expect("an admin listener").to_string();
+    let run = Place::new().run(&["restart", waiting, "--admin", &admin], &[]).await.ended_with(0);
+    assert!(run.stdout.starts_with(waiting), "{run:?}");
+    assert!(host.release(waiting) > 0, "at once by a restart");
+    host.until("all are live, the last by itself", || live() == 3).await;
+}

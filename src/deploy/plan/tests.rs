@@ -73,6 +73,11 @@ impl Fixture {
     /// Looks twice and deploys what is to be read, the bytes of each app being `text`.
     fn settle(&mut self, state: &FolderState, text: &str) -> Vec<AfterRead> {
         self.look(state);
+        self.take(state, text)
+    }
+
+    /// Looks once and does the same with what is due.
+    fn take(&mut self, state: &FolderState, text: &str) -> Vec<AfterRead> {
         let steps = self.look(state).steps;
         let read = |step: Step| match step {
             Step::Read { app, found } => Some((app, found)),
@@ -344,7 +349,7 @@ fn what_is_live_or_has_failed_is_deployed_anew_on_demand_once() {
     assert_eq!(fixture.settle(&state, "one"), [AfterRead::Deploy]);
     assert_eq!(fixture.planner.deploy_anew(&app("a")), Anew::Due);
     assert!(fixture.planner.next_look().is_some_and(|at| at <= fixture.now), "it is due at once");
-    assert_eq!(fixture.settle(&state, "one"), [AfterRead::Deploy]);
+    assert_eq!(fixture.take(&state, "one"), [AfterRead::Deploy]);
     assert_eq!(fixture.settle(&state, "one"), []);
     // The same for what fails.
     for _ in 0..2 {
@@ -392,4 +397,24 @@ fn what_is_gone_held_or_unreadable_is_not_deployed_anew() {
     assert_eq!(fixture.planner.next_look(), None, "it is not read again and again");
     fixture.look(&folder(&[]));
     assert_eq!(fixture.planner.deploy_anew(&app("a")), Anew::Unknown);
+}
+
+#[test]
+fn what_found_no_room_is_tried_again_after_a_while() {
+    let mut fixture = Fixture::new();
+    let state = folder(&[("a", 1)]);
+    let found = found("a", 1, None);
+    fixture.look(&state);
+    for _ in 0..3 {
+        assert_eq!(reads(&fixture.look(&state)), ["a"]);
+        assert_eq!(fixture.planner.read(&app("a"), &found, &found, digests("one")), AfterRead::Deploy);
+        fixture.planner.postponed(&app("a"), digests("one"), "no room".to_owned(), fixture.now);
+        assert_eq!(fixture.planner.outcome(&app("a")), Some(&Outcome::Postponed("no room".to_owned())));
+        let due = fixture.planner.next_look().expect("it is tried again");
+        assert_eq!(due, fixture.now + READ_AGAIN);
+        assert_eq!(reads(&fixture.look(&state)), [] as [&str; 0]);
+        fixture.now = due - SETTLE;
+    }
+    assert_eq!(fixture.take(&state, "one"), [AfterRead::Deploy]);
+    assert_eq!(fixture.planner.next_look(), None);
 }

@@ -32,6 +32,20 @@ fn a_tight_machine_gets_small_reservations_before_it_loses_an_instance() {
 }
 
 #[test]
+fn as_many_as_fit_are_planned_in_full_if_that_is_enough() {
+    let footprint = footprint();
+    let plan = |room| plan_within(100_000, 1000, &footprint, with_room(room));
+    let each = 4 * GIB + 36 * MIB;
+    let roomy = AllocatorSize { instances: 7_000, reservation: 4 * GIB, note: None };
+    assert_eq!(plan(2 * 7_000 * each), roomy);
+    assert_eq!(plan(2 * 1_000 * each).instances, 1_000);
+    // One less is not enough: then as many as that with small reservations.
+    let tight = plan(2 * 999 * each);
+    assert_eq!((tight.instances, tight.reservation), (1_000, 128 * MIB));
+    assert!(tight.note.is_some());
+}
+
+#[test]
 fn a_tiny_machine_gets_fewer_instances_and_the_note_says_so() {
     let plan = plan_within(1000, 1000, &footprint(), with_room(8 * GIB));
     assert_eq!((plan.instances, plan.reservation), ((4 * GIB / (164 * MIB)) as u32, 128 * MIB));
