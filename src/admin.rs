@@ -1,7 +1,10 @@
-//! What the operator sees of a running host: `/status`, `/metrics` and `/health`, on a listener of their own.
+//! What the operator sees of a running host, and orders: `/status`, `/metrics` and `/health`, and
+//! `POST /apps/NAME/restart`, on a listener of their own.
 //!
-//! It shares no thread with the serving of apps, so it answers when they don't.
+//! It shares no thread with the serving of apps, so it answers when they don't. It asks nobody who he is: who reaches
+//! the listener is the operator. A page in the operator's browser is not, see `orders`.
 
+mod orders;
 mod prometheus;
 
 use std::sync::Arc;
@@ -14,12 +17,14 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::config::{Mode, Reset};
+use crate::deploy::restart::Restarts;
 use crate::engine::Engines;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
 use crate::registry::Registry;
 use crate::server::body::ResponseBody;
 use crate::server::connection::{Handler, Peer};
+use crate::sizing::Sizing;
 
 /// Everything that `/status` tells.
 #[derive(Debug, Serialize)]
@@ -31,12 +36,16 @@ pub struct Status {
     pub engine: crate::engine::EngineSettings,
     /// Units of the instance budget: in all, and held by instances.
     pub budget: BudgetStatus,
+    /// How many instances there may be, and why.
+    pub sizing: crate::sizing::Status,
     pub apps: Vec<AppStatus>,
 }
 
 #[derive(Debug, Serialize)]
 pub struct BudgetStatus {
     pub total: u32,
+    /// Those of them that may be held now.
+    pub limit: u32,
     pub used: u32,
 }
 
@@ -60,6 +69,10 @@ pub struct ReleaseStatus {
     pub mode: Mode,
     pub reset: Reset,
     pub code: String,
+    /// The app's share of the budget beside others.
+    pub weight: u32,
+    /// Instances that it may have at most, whatever there is room for now.
+    pub max_instances: u32,
     pub instances: Stats,
 }
 
@@ -71,22 +84,42 @@ struct Shared {
     registry: Arc<Registry>,
     engines: Arc<Engines>,
     budget: Budget,
+    sizing: Arc<Sizing>,
+    restarts: Restarts,
     started: Instant,
 }
 
 impl AdminHandler {
-    pub fn new(registry: Arc<Registry>, engines: Arc<Engines>, budget: Budget) -> AdminHandler {
-        AdminHandler(Arc::new(Shared { registry, engines, budget, started: Instant::now() }))
+    pub fn new(
+        registry: Arc<Registry>,
+        engines: Arc<Engines>,
+        budget: Budget,
+        sizing: Arc<Sizing>,
+        restarts: Restarts,
+    ) -> AdminHandler {
+        AdminHandler(Arc::new(Shared {
+            registry,
+            engines,
+            budget,
+            sizing,
+            restarts,
+            started: Instant::now(),
+        }))
     }
 
     pub fn status(&self) -> Status {
-        let Shared { registry, engines, budget, started } = &*self.0;
+        let Shared { registry, engines, budget, sizing, started, .. } = &*self.0;
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: started.elapsed().as_secs(),
             reset: engines.settings().to_string(),
             engine: engines.settings().clone(),
-            budget: BudgetStatus { total: budget.units(), used: budget.units() - budget.free() },
+            budget: BudgetStatus {
+                total: budget.units(),
+                limit: budget.limit(),
+                used: budget.units() - budget.free(),
+            },
+            sizing: sizing.status(),
             apps: registry
                 .apps()
                 .into_iter()
@@ -104,6 +137,8 @@ impl AdminHandler {
                         mode: release.config.mode,
                         reset: release.config.reset,
                         code: release.code.to_string(),
+                        weight: release.config.weight,
+                        max_instances: release.max_instances,
                         instances: release.pool.stats(),
                     }),
                 })
@@ -116,10 +151,14 @@ impl Handler for AdminHandler {
     type Body = ResponseBody;
 
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
-        if request.method() != Method::GET && request.method() != Method::HEAD {
+        let (request, _) = request.into_parts();
+        if let Some(app) = orders::restart_target(request.uri.path()) {
+            return orders::restart(&self.0.restarts, &request, app).await;
+        }
+        if request.method != Method::GET && request.method != Method::HEAD {
             return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
         }
-        match request.uri().path() {
+        match request.uri.path() {
             "/health" => answer(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/metrics" => {
                 answer(StatusCode::OK, "text/plain; version=0.0.4", prometheus::text(&self.status()))
@@ -128,7 +167,11 @@ impl Handler for AdminHandler {
                 Ok(json) => answer(StatusCode::OK, "application/json", json + "\n"),
                 Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
             },
-            _ => answer(StatusCode::NOT_FOUND, "text/plain", "try /status, /metrics or /health\n".to_owned()),
+            _ => answer(
+                StatusCode::NOT_FOUND,
+                "text/plain",
+                "try /status, /metrics or /health, or POST /apps/NAME/restart\n".to_owned(),
+            ),
         }
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod compare;
 mod exit;
 mod inspect;
+mod restart;
 mod serve;
 mod settings;
 
@@ -32,6 +33,8 @@ enum Verb {
     Compare(compare::Compare),
     /// Say what a .wasm file is: its kind, imports, exports and sizes, and the modes it may run in.
     Inspect(inspect::Inspect),
+    /// Have a running host build an app's present files anew; a pause after failures is over at once.
+    Restart(restart::Restart),
 }
 
 /// Runs the program with these arguments and returns its exit code.
@@ -49,6 +52,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Compare(compare) => compare.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Restart(restart) => restart.run(),
     };
     match exit {
         Ok(exit) => exit.into(),

@@ -134,10 +134,19 @@ pub struct AppConfig {
     pub env: Vec<(String, String)>,
     /// Idle instances that are made before the first request and kept from then on; none in a mode without any.
     pub min_instances: u32,
-    /// Instances in all, idle and leased: also the bound on this app's requests in flight.
-    pub max_instances: u32,
+    /// Instances in all, idle and leased: also the bound on this app's requests in flight. `None`: as many as there
+    /// is room for, which is then shared out by `weight`.
+    pub max_instances: Option<u32>,
+    /// The app's share of the host when there is not enough for all.
+    pub weight: u32,
     /// How long an instance above `min_instances` may stay idle.
     pub idle_time: Duration,
+    /// How old an idle instance may become. `None`: however old.
+    pub max_lifetime: Option<Duration>,
+    /// Connections that the app's database takes in all.
+    pub backend_connections: Option<u32>,
+    /// Those that an instance may hold at once.
+    pub connections_per_instance: u32,
     /// Bytes of linear memory that one instance may have, all its memories together.
     pub memory_limit: usize,
     /// Elements that one table of an instance may have.
@@ -168,6 +177,18 @@ pub struct AppConfig {
     pub outbound: Outbound,
     /// Guest output lines logged for one request; what is over is counted and dropped.
     pub log_lines: u32,
+}
+
+impl AppConfig {
+    /// Instances in all, whatever the reason: `max_instances`, and what the backend's connections allow.
+    pub fn most_instances(&self) -> Option<u32> {
+        [self.max_instances, self.most_by_backend()].into_iter().flatten().min()
+    }
+
+    /// Instances that the backend has connections for, if it is known how many it has.
+    pub fn most_by_backend(&self) -> Option<u32> {
+        self.backend_connections?.checked_div(self.connections_per_instance)
+    }
 }
 
 /// The destinations an app may reach, and how.
@@ -227,7 +248,7 @@ pub struct Server {
     pub write_timeout: Duration,
     /// Bytes of one request's header section.
     pub max_header_bytes: usize,
-    /// Threads that serve requests; 0 means one for each core.
+    /// Threads that serve requests; 0 means one for each processor that this process may use.
     pub worker_threads: usize,
     /// How long requests in flight may take to finish at shutdown.
     pub drain_timeout: Duration,
@@ -245,10 +266,20 @@ pub struct Admin {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
-    /// Instances of all apps together; the allocator is sized from it.
-    pub max_instances: u32,
+    /// Instances of all apps together, at most; `None`: as many as the machine has room for.
+    pub max_instances: Option<u32>,
+    /// Memory that the host and all instances may take together.
+    pub memory_budget: MemoryBudget,
     /// Requests that may wait for an instance, all apps together.
     pub queue_size: usize,
+}
+
+/// Part of the memory that this process may have, or so many bytes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryBudget {
+    /// Per cent, 1 to 100.
+    Share(u8),
+    Size(u64),
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -21,7 +21,7 @@ pub mod scan;
 pub mod watcher;
 
 pub use builder::{Builder, DeployError, Sources};
-pub use deployer::{Deployer, MAX_APP_SIZE, Progress};
+pub use deployer::{Deployer, MAX_APP_SIZE, Progress, restart};
 pub use name::AppName;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! that spin can slow the first one down, never the second.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -12,19 +13,22 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminHandler;
 use crate::config::{HostConfig, Policy};
-use crate::deploy::{Builder, Deployer, Progress};
+use crate::deploy::{Builder, Deployer, Progress, restart};
 use crate::engine::{CodeCache, EngineSettings, Engines};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
+use crate::machine::Machine;
 use crate::pool::{self, Budget};
 use crate::registry::Registry;
 use crate::server::accept::{self, Listener};
 use crate::server::connection::Limits;
 use crate::server::drain::{Drain, Drained};
 use crate::server::handler::AppHandler;
+use crate::sizing::{self, Backend, Load, Sizing};
 
 /// How often idle instances are looked through.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -59,27 +63,34 @@ impl Host {
     /// # Errors
     /// What makes serving impossible: a port in use, a code cache that others may write to, no address space.
     pub fn start(config: &HostConfig, policy: Policy) -> anyhow::Result<Host> {
-        let mut settings = EngineSettings {
-            instances: config.pool.max_instances,
-            table_elements: policy.largest_table(),
-            ..EngineSettings::default()
-        };
-        if let Some(note) = settings.fit(policy.largest_memory()) {
-            tracing::warn!("{note}");
-        }
-        Host::start_with(config, policy, settings)
+        let machine = Machine::this();
+        let settings = engine_settings(config, &policy, &machine);
+        Host::start_on(machine, config, policy, settings)
     }
 
     /// The same with chosen engine settings.
     pub fn start_with(config: &HostConfig, policy: Policy, settings: EngineSettings) -> anyhow::Result<Host> {
+        Host::start_on(Machine::this(), config, policy, settings)
+    }
+
+    /// The same on a machine that may be another than this one, as tests have it.
+    pub fn start_on(
+        machine: Machine,
+        config: &HostConfig,
+        policy: Policy,
+        settings: EngineSettings,
+    ) -> anyhow::Result<Host> {
         tracing::info!("{settings}");
         let budget = Budget::new(settings.instances, config.pool.queue_size);
         let engines =
             Engines::new(settings).map_err(|error| anyhow::anyhow!("cannot make the engine: {error:#}"))?;
+        let cpus = machine.cpus();
+        let sizing = Sizing::start(machine, &config.pool, &budget);
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
         let registry = Arc::new(Registry::default());
-        let serving = serving_runtime(config.server.worker_threads)?;
-        budget.cores().set_threads(u32::try_from(serving.metrics().num_workers()).unwrap_or(u32::MAX));
+        let threads = NonZero::new(config.server.worker_threads).map_or(cpus, NonZero::get);
+        let serving = serving_runtime(threads)?;
+        budget.cores().set_threads(u32::try_from(threads).unwrap_or(u32::MAX));
         let control =
             runtime("control", CONTROL_THREADS).build().context("cannot start the control threads")?;
         let control_handle = control.handle().clone();
@@ -90,7 +101,9 @@ impl Host {
                 .with_context(|| format!("cannot listen on {}", config.server.listen))?
         };
         let address = listener.local_addr();
-        let admin = AdminHandler::new(registry.clone(), engines.clone(), budget.clone());
+        let (restarts, orders) = restart::channel();
+        let admin =
+            AdminHandler::new(registry.clone(), engines.clone(), budget.clone(), sizing.clone(), restarts);
         let mut host = Host {
             address,
             admin_address: None,
@@ -111,7 +124,7 @@ impl Host {
         outbound.set_listeners(&listeners);
         let builder = Builder {
             outbound,
-            compiling: Arc::new(Semaphore::new(compile_jobs())),
+            compiling: Arc::new(Semaphore::new(compile_jobs(cpus))),
             policy: Arc::new(policy),
             numbers: AtomicU64::new(0),
             control: control_handle,
@@ -119,8 +132,9 @@ impl Host {
             cache,
             budget,
         };
-        host.start_deploying(config, builder);
+        host.start_deploying(config, builder, orders);
         host.start_upkeep();
+        host.start_sizing(sizing);
         host.start_serving(config, listener);
         Ok(host)
     }
@@ -196,9 +210,10 @@ impl Host {
         Ok(())
     }
 
-    fn start_deploying(&mut self, config: &HostConfig, builder: Builder) {
+    fn start_deploying(&mut self, config: &HostConfig, builder: Builder, orders: restart::Orders) {
         let Some(control) = &self.control else { return };
-        let (deployer, progress) = Deployer::new(&config.apps, builder, self.registry.clone(), self.address);
+        let (deployer, progress) =
+            Deployer::new(&config.apps, builder, self.registry.clone(), self.address, orders);
         self.progress = progress;
         self.background.spawn_on(deployer.run(self.stop.clone()), control.handle());
     }
@@ -215,6 +230,23 @@ impl Host {
                 }
                 for release in registry.apps().into_iter().filter_map(|app| app.live) {
                     release.pool.tend(Instant::now());
+                }
+            }
+        };
+        self.background.spawn_on(upkeep, control.handle());
+    }
+
+    /// Once a second: how many instances there may be.
+    fn start_sizing(&mut self, sizing: Arc<Sizing>) {
+        let Some(control) = &self.control else { return };
+        let (registry, stop) = (self.registry.clone(), self.stop.clone());
+        let upkeep = async move {
+            let mut tick = tokio::time::interval(UPKEEP);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = tick.tick() => sizing.upkeep(&load(&registry)),
                 }
             }
         };
@@ -250,10 +282,43 @@ const CONTROL_THREADS: usize = 1;
 /// Connections to the admin listener.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// Compilations at once: half of the cores, so that serving keeps the rest; but two at least, so that an app which
+/// Compilations at once: half of the processors, so that serving keeps the rest; but two at least, so that an app which
 /// takes long to compile doesn't hold up all others.
-fn compile_jobs() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get().div_ceil(2).max(2))
+fn compile_jobs(cpus: usize) -> usize {
+    cpus.div_ceil(2).max(2)
+}
+
+/// What the engines are made with: room for as many instances as the configuration asks for, or as there may be.
+fn engine_settings(config: &HostConfig, policy: &Policy, machine: &Machine) -> EngineSettings {
+    let asked = config.pool.max_instances;
+    let instances = sizing::allocator_size(asked, machine);
+    if let Some(asked) = asked.filter(|asked| *asked > instances) {
+        tracing::warn!("vm.max_map_count has mappings for {instances} instead of {asked} instances");
+    }
+    let mut settings =
+        EngineSettings { instances, table_elements: policy.largest_table(), ..EngineSettings::default() };
+    // As many as there may be are not worth slower guests.
+    let enough = asked.unwrap_or(ENOUGH_INSTANCES);
+    if let Some(note) = settings.fit(policy.largest_memory(), enough) {
+        tracing::warn!("{note}");
+    }
+    settings
+}
+
+/// Instances for which guests may be made slower where address space is short, if nobody asked for a number.
+const ENOUGH_INSTANCES: u32 = 1_000;
+
+/// What the apps do just now.
+fn load(registry: &Registry) -> Load {
+    let mut load = Load::default();
+    for release in registry.apps().into_iter().filter_map(|app| app.live) {
+        load.idle = load.idle.saturating_add(release.pool.stats().idle);
+        let config = &release.config;
+        if let (Some(instances), Some(connections)) = (config.most_by_backend(), config.backend_connections) {
+            load.backends.push(Backend { app: release.app.clone(), instances, connections });
+        }
+    }
+    load
 }
 
 fn serving_runtime(threads: usize) -> anyhow::Result<Runtime> {
@@ -265,9 +330,7 @@ fn serving_runtime(threads: usize) -> anyhow::Result<Runtime> {
 
 fn runtime(name: &'static str, threads: usize) -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
+    builder.worker_threads(threads);
     // A low interval: sockets and timers are looked at often even when guests keep all threads busy.
     builder.thread_name(name).event_interval(EVENT_INTERVAL).enable_all();
     builder

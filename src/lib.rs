@@ -7,6 +7,8 @@ pub mod cli;
 pub mod config;
 pub mod host;
 pub mod logging;
+pub mod machine;
+pub mod sizing;
 
 // A request's way: from the socket to the app that answers.
 pub mod registry;

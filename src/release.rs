@@ -28,6 +28,8 @@ pub struct Release {
     /// What the guest is told of its mount path: none at the root.
     pub forwarded_prefix: Option<HeaderValue>,
     pub pool: Pool<Factory>,
+    /// Instances that the pool has at most.
+    pub max_instances: u32,
     pub counters: Arc<AppCounters>,
     /// Where its code came from and how long that took.
     pub code: CodeOrigin,
@@ -63,23 +65,27 @@ impl std::fmt::Display for Millis {
     }
 }
 
-/// The pool's policy for an app: what its mode means for its instances.
-pub fn pool_policy(config: &AppConfig) -> Policy {
+/// The pool's policy for an app: what its mode means for its instances. `room`: instances of it that would fit if
+/// there were no others.
+pub fn pool_policy(config: &AppConfig, room: u32) -> Policy {
+    // What the operator or the app wrote counts even where there is less room: the pool says that it doesn't fit.
+    let max = config.most_instances().unwrap_or_else(|| room.max(config.min_instances).max(1));
     let (min_idle, max_idle, on_end) = match config.mode {
         Mode::Cold | Mode::Cached => (0, 0, OnEnd::Drop),
-        Mode::Pooled => (config.min_instances, config.max_instances, OnEnd::Reset),
-        Mode::Kept | Mode::Resident => (config.min_instances, config.max_instances, OnEnd::Keep),
+        Mode::Pooled => (config.min_instances, max, OnEnd::Reset),
+        Mode::Kept | Mode::Resident => (config.min_instances, max, OnEnd::Keep),
     };
     Policy {
         min_idle,
         max_idle,
-        max: config.max_instances,
+        max,
+        weight: config.weight,
+        max_lifetime: config.max_lifetime,
         queue_size: config.queue_size,
         queue_timeout: config.queue_timeout,
         idle_time: config.idle_time,
         on_end,
-        weight: 100,
-        max_lifetime: None,
+        // For instances that are kept as the guest left them: mode `kept` will have keys for both.
         max_uses: None,
         max_memory: None,
     }

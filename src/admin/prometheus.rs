@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::{AppStatus, Status};
+use super::{AppStatus, ReleaseStatus, Status};
 
 type Read = fn(&AppStatus) -> u64;
 
 /// The counters and gauges of each app: name, type, help, and how it is read.
-const APP_METRICS: [(&str, &str, &str, Read); 20] = [
+const APP_METRICS: [(&str, &str, &str, Read); 22] = [
     ("requests_total", "counter", "Requests routed to the app", |app| app.requests.requests),
     ("responses_2xx_total", "counter", "Responses of that class", |app| app.requests.responses_2xx),
     ("responses_3xx_total", "counter", "Responses of that class", |app| app.requests.responses_3xx),
@@ -41,6 +41,12 @@ const APP_METRICS: [(&str, &str, &str, Read); 20] = [
     ("instances_target", "gauge", "Idle instances that are worth keeping", |app| {
         instances(app, |stats| stats.target as u64)
     }),
+    ("weight", "gauge", "Share of the budget beside other apps", |app| {
+        release(app, |release| u64::from(release.weight))
+    }),
+    ("max_instances", "gauge", "Instances that the app may have at most", |app| {
+        release(app, |release| u64::from(release.max_instances))
+    }),
     ("instances_discarded_total", "counter", "Instances dropped for good", |app| {
         instances(app, |stats| stats.discarded)
     }),
@@ -54,11 +60,38 @@ pub fn text(status: &Status) -> String {
             let _ = writeln!(text, "hostler_{name}{{app=\"{}\"}} {}", app.app.escape_default(), read(app));
         }
     }
-    let _ = writeln!(text, "# HELP hostler_budget_used Units of the instance budget in use");
-    let _ = writeln!(text, "# TYPE hostler_budget_used gauge\nhostler_budget_used {}", status.budget.used);
-    let _ = writeln!(text, "# HELP hostler_budget_total Units of the instance budget");
-    let _ = writeln!(text, "# TYPE hostler_budget_total gauge\nhostler_budget_total {}", status.budget.total);
+    for (name, help, value) in host_gauges(status) {
+        let _ = writeln!(
+            text,
+            "# HELP hostler_{name} {help}\n# TYPE hostler_{name} gauge\nhostler_{name} {value}"
+        );
+    }
     text
+}
+
+/// The gauges of the whole host. What is not known is left out.
+fn host_gauges(status: &Status) -> Vec<(&'static str, &'static str, f64)> {
+    let (budget, sizing) = (&status.budget, &status.sizing);
+    let count = |number: u32| Some(f64::from(number));
+    let bytes = |number: u64| Some(number as f64);
+    let gauges = [
+        ("budget_used", "Units of the instance budget in use", count(budget.used)),
+        ("budget_total", "Units of the instance budget", count(budget.total)),
+        ("budget_limit", "Units that may be in use now", count(budget.limit)),
+        ("cpus", "Processors that the host may use", count(sizing.cpus)),
+        ("memory_limit_bytes", "Memory of the machine or control group", sizing.memory_limit.and_then(bytes)),
+        ("resident_bytes", "Memory of the host and its instances in RAM", sizing.resident.and_then(bytes)),
+        ("host_resident_bytes", "How much of that is the host's own", bytes(sizing.host_resident)),
+        ("instance_resident_bytes", "What an instance takes of RAM", bytes(sizing.instance_resident)),
+        ("pressure", "Memory pressure: 0 none, 1 growth, 2 spares, 3 shed", count(sizing.pressure as u32)),
+        ("memory_stall_percent", "Ten seconds' stall of the control group for memory", sizing.stall.group),
+        ("machine_memory_stall_percent", "The same of the whole machine", sizing.stall.machine),
+    ];
+    gauges.into_iter().filter_map(|(name, help, value)| Some((name, help, value?))).collect()
+}
+
+fn release(app: &AppStatus, read: fn(&ReleaseStatus) -> u64) -> u64 {
+    app.release.as_ref().map_or(0, read)
 }
 
 fn instances(app: &AppStatus, read: fn(&crate::pool::Stats) -> u64) -> u64 {

@@ -23,7 +23,7 @@ pub struct Serve {
     /// Address and port for status, metrics and health [default: none].
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
-    /// Threads that serve requests, or auto [default: auto, one for each core].
+    /// Threads that serve requests, or auto [default: auto, one for each processor it may use].
     #[arg(long, value_name = "N", value_parser = config::parse_threads)]
     worker_threads: Option<usize>,
     /// Log JSON instead of text.

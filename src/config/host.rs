@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::layer::{Grant, Layer};
-use super::numbers::{Bounds, DAY, GIB, HOUR, KIB, MIB, Number, Numbers, RULES, SECOND, TIB, Unit};
+use super::numbers::{
+    AUTO, Bounds, DAY, GIB, HOUR, KIB, MIB, Number, Numbers, RULES, SECOND, TIB, UNBOUNDED, Unit,
+};
 use super::reader::{self, Document, Given, Table};
 use super::{
-    Admin, Apps, Cache, HOST_FILE, HostConfig, LARGEST_HOST_FILE, Log, Overrides, Policy, Pool, Problem,
+    Admin, Apps, Cache, HOST_FILE, HostConfig, LARGEST_HOST_FILE, Log, MemoryBudget, Overrides, Policy, Pool,
+    Problem,
 };
 use super::{Server, values};
 use crate::router::Mount;
@@ -26,7 +29,7 @@ pub(super) fn read(
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { max_instances: 1_000, queue_size: 10_000 }
+        Self { max_instances: None, memory_budget: MemoryBudget::Share(75), queue_size: 10_000 }
     }
 }
 
@@ -87,15 +90,13 @@ fn admin(mut table: Table<'_>, overrides: &Overrides) -> Admin {
 }
 
 fn pool(mut table: Table<'_>) -> Pool {
+    let instances = Bounds::new(Unit::Count, 1, 100_000).or(AUTO);
+    let max_instances = value(table.get("max_instances", values::number(instances)));
+    let memory_budget = value(table.get("memory_budget", values::memory_budget));
     let default = Pool::default();
     let pool = Pool {
-        max_instances: to_u32(count(
-            &mut table,
-            "max_instances",
-            1,
-            100_000,
-            u64::from(default.max_instances),
-        )),
+        max_instances: max_instances.and_then(|number| u32::try_from(number).ok()),
+        memory_budget: memory_budget.unwrap_or(default.memory_budget),
         queue_size: count(&mut table, "queue_size", 0, 10_000_000, 10_000),
     };
     table.finish();
@@ -117,8 +118,7 @@ fn apps(mut table: Table<'_>, base: &Path, overrides: &Overrides) -> Apps {
 fn cache(mut table: Table<'_>, base: &Path, overrides: &Overrides) -> Cache {
     let dir = value(table.get("dir", values::path)).map(|dir| base.join(dir));
     let default = || overrides.cache_home.as_ref().map(|home| home.join("hostler"));
-    let max_size =
-        table.get("max_size", values::number(Bounds { unit: Unit::Size, least: MIB, most: 1024 * TIB }));
+    let max_size = table.get("max_size", values::number(Bounds::new(Unit::Size, MIB, 1024 * TIB)));
     table.finish();
     Cache {
         dir: overrides.cache_dir.clone().or(dir).or_else(default).unwrap_or_default(),
@@ -162,6 +162,7 @@ fn check_numbers(doc: &Document<'_>, policy: &Policy) {
             let pool = policy.whole_pool(rule.limit);
             if let Some(given) = limits.get(rule.limit)
                 && given.value > pool
+                && given.value != UNBOUNDED
             {
                 let message = format!("{} is more than all apps together have, {pool}", given.value);
                 doc.problem(prefix.clone() + rule.name, Some(given.at), message);
@@ -196,12 +197,12 @@ fn value<T>(given: Option<Given<T>>) -> Option<T> {
 }
 
 fn count(table: &mut Table<'_>, key: &'static str, least: u64, most: u64, default: u64) -> usize {
-    let bounds = Bounds { unit: Unit::Count, least, most };
+    let bounds = Bounds::new(Unit::Count, least, most);
     to_usize(value(table.get(key, values::number(bounds))).unwrap_or(default))
 }
 
 fn size(table: &mut Table<'_>, key: &'static str, least: u64, most: u64, default: u64) -> usize {
-    let bounds = Bounds { unit: Unit::Size, least, most };
+    let bounds = Bounds::new(Unit::Size, least, most);
     to_usize(value(table.get(key, values::number(bounds))).unwrap_or(default))
 }
 
@@ -212,7 +213,7 @@ fn time(
     most: u64,
     default: u64,
 ) -> std::time::Duration {
-    let bounds = Bounds { unit: Unit::Time, least, most };
+    let bounds = Bounds::new(Unit::Time, least, most);
     std::time::Duration::from_millis(value(table.get(key, values::number(bounds))).unwrap_or(default))
 }
 

@@ -9,7 +9,11 @@ use super::units::{format_duration, format_size};
 pub(super) enum Number {
     MinInstances,
     MaxInstances,
+    Weight,
     IdleTime,
+    MaxLifetime,
+    BackendConnections,
+    ConnectionsPerInstance,
     MemoryLimit,
     TableLimit,
     ResourceLimit,
@@ -44,6 +48,8 @@ pub(super) struct Rule {
     pub name: &'static str,
     /// In the app's `[outbound]` table, not beside it.
     pub outbound: bool,
+    /// What the operator sets is the least, not the most, that an app may ask for.
+    pub floor: bool,
     pub bounds: Bounds,
     pub default: u64,
 }
@@ -54,7 +60,15 @@ pub(super) struct Bounds {
     pub unit: Unit,
     pub least: u64,
     pub most: u64,
+    /// The word for [`UNBOUNDED`], where there need be no bound.
+    pub unbounded: Option<&'static str>,
 }
+
+/// More than any number: no bound at all.
+pub(super) const UNBOUNDED: u64 = u64::MAX;
+
+/// As much as the operator lets the app have: unlike other words for no bound it never asks for too much.
+pub(super) const AUTO: &str = "auto";
 
 pub(super) const SECOND: u64 = 1_000;
 pub(super) const MINUTE: u64 = 60 * SECOND;
@@ -68,8 +82,12 @@ pub(super) const TIB: u64 = 1 << 40;
 /// In the order of [`Number`].
 pub(super) const RULES: [Rule; COUNT] = [
     count(Number::MinInstances, "min_instances", 0, 100_000, 1),
-    count(Number::MaxInstances, "max_instances", 1, 100_000, 64),
+    unbounded(AUTO, UNBOUNDED, count(Number::MaxInstances, "max_instances", 1, 100_000, 0)),
+    count(Number::Weight, "weight", 1, 1_000, 100),
     time(Number::IdleTime, "idle_time", 0, 30 * DAY, MINUTE),
+    unbounded("off", HOUR, time(Number::MaxLifetime, "max_lifetime", SECOND, 365 * DAY, 0)),
+    unbounded("none", UNBOUNDED, count(Number::BackendConnections, "backend_connections", 1, 1_000_000, 0)),
+    floor(count(Number::ConnectionsPerInstance, "connections_per_instance", 1, 1_000, 1)),
     size(Number::MemoryLimit, "memory_limit", 64 * KIB, 4 * GIB, 128 * MIB),
     count(Number::TableLimit, "table_limit", 1, 100_000_000, 100_000),
     count(Number::ResourceLimit, "resource_limit", 16, 10_000_000, 10_000),
@@ -119,6 +137,16 @@ impl Numbers<u64> {
     pub fn time(&self, limit: Number) -> Duration {
         Duration::from_millis(*self.get(limit))
     }
+
+    /// A count that need not have a bound.
+    pub fn bounded(&self, limit: Number) -> Option<u32> {
+        Some(*self.get(limit)).filter(|value| *value != UNBOUNDED).map(|_| self.count(limit))
+    }
+
+    /// A time that need not have a bound.
+    pub fn bounded_time(&self, limit: Number) -> Option<Duration> {
+        Some(*self.get(limit)).filter(|value| *value != UNBOUNDED).map(|_| self.time(limit))
+    }
 }
 
 impl Rule {
@@ -129,6 +157,15 @@ impl Rule {
 }
 
 impl Bounds {
+    pub const fn new(unit: Unit, least: u64, most: u64) -> Self {
+        Self { unit, least, most, unbounded: None }
+    }
+
+    /// The same, or a word for no bound.
+    pub const fn or(self, word: &'static str) -> Self {
+        Self { unbounded: Some(word), ..self }
+    }
+
     pub fn check(&self, value: u64) -> Result<u64, String> {
         match value {
             _ if value < self.least => Err(format!("too small, the least is {}", self.show(self.least))),
@@ -140,6 +177,7 @@ impl Bounds {
     /// A value as a person writes it.
     pub fn show(&self, value: u64) -> String {
         match self.unit {
+            _ if let (UNBOUNDED, Some(word)) = (value, self.unbounded) => word.to_owned(),
             Unit::Count => value.to_string(),
             Unit::Size => format_size(value),
             Unit::Time => format_duration(Duration::from_millis(value)),
@@ -148,9 +186,10 @@ impl Bounds {
 
     /// A value as TOML.
     pub fn show_toml(&self, value: u64) -> String {
+        let is_word = value == UNBOUNDED && self.unbounded.is_some();
         match self.unit {
-            Unit::Count => value.to_string(),
-            Unit::Size | Unit::Time => format!("\"{}\"", self.show(value)),
+            Unit::Count if !is_word => value.to_string(),
+            Unit::Count | Unit::Size | Unit::Time => format!("\"{}\"", self.show(value)),
         }
     }
 }
@@ -158,23 +197,31 @@ impl Bounds {
 const COUNT: usize = Number::OutboundTimeout as usize + 1;
 
 const fn rule(limit: Number, name: &'static str, bounds: Bounds, default: u64) -> Rule {
-    Rule { limit, name, outbound: false, bounds, default }
+    Rule { limit, name, outbound: false, floor: false, bounds, default }
 }
 
 const fn count(limit: Number, name: &'static str, least: u64, most: u64, default: u64) -> Rule {
-    rule(limit, name, Bounds { unit: Unit::Count, least, most }, default)
+    rule(limit, name, Bounds::new(Unit::Count, least, most), default)
 }
 
 const fn size(limit: Number, name: &'static str, least: u64, most: u64, default: u64) -> Rule {
-    rule(limit, name, Bounds { unit: Unit::Size, least, most }, default)
+    rule(limit, name, Bounds::new(Unit::Size, least, most), default)
 }
 
 const fn time(limit: Number, name: &'static str, least: u64, most: u64, default: u64) -> Rule {
-    rule(limit, name, Bounds { unit: Unit::Time, least, most }, default)
+    rule(limit, name, Bounds::new(Unit::Time, least, most), default)
 }
 
 const fn outbound(rule: Rule) -> Rule {
     Rule { outbound: true, ..rule }
+}
+
+const fn floor(rule: Rule) -> Rule {
+    Rule { floor: true, ..rule }
+}
+
+const fn unbounded(word: &'static str, default: u64, rule: Rule) -> Rule {
+    Rule { bounds: rule.bounds.or(word), default, ..rule }
 }
 
 #[cfg(test)]
@@ -185,7 +232,8 @@ mod tests {
     fn the_table_is_in_the_order_of_the_enum_and_its_defaults_are_within_bounds() {
         for (at, rule) in RULES.iter().enumerate() {
             assert_eq!(rule.limit as usize, at, "{}", rule.name);
-            assert_eq!(rule.bounds.check(rule.default), Ok(rule.default), "{}", rule.name);
+            let unbounded = rule.default == UNBOUNDED && rule.bounds.unbounded.is_some();
+            assert!(unbounded || rule.bounds.check(rule.default).is_ok(), "{}", rule.name);
         }
     }
 }

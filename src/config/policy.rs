@@ -1,7 +1,7 @@
 //! The operator's defaults and grants, and what they make of an app's own file.
 //!
-//! A tenant never raises what the operator set. Every number of an app has a ceiling: what the app's grant says,
-//! else what `[defaults]` say. Hosts, outbound destinations and other paths than the one that the app's name gives
+//! A tenant never raises what the operator set. Every number of an app has a ceiling (`connections_per_instance` has a
+//! floor): what the app's grant says, else what `[defaults]` say. Hosts, outbound destinations and other paths than the one that the app's name gives
 //! have to be granted. One grant counts for an app, the one with the longest name that is the app's own or that of
 //! a folder around it; `"*"` counts for those that no other one is for.
 
@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::layer::{Grant, Layer};
-use super::numbers::{Number, Numbers, RULES, Rule};
+use super::numbers::{AUTO, Number, Numbers, RULES, Rule, UNBOUNDED};
 use super::origin::Destination;
 use super::problem::{Position, quoted};
-use super::reader::{self, Document};
+use super::reader::{self, Document, Given};
 use super::{AppConfig, HOST_FILE, LARGEST_APP_FILE, Mode, Outbound, Pool, Problem, Reset, names};
 use crate::router::Mount;
 
@@ -78,9 +78,11 @@ impl Policy {
     /// What all apps together have of something.
     pub(super) fn whole_pool(&self, limit: Number) -> u64 {
         match limit {
-            Number::MaxInstances | Number::MinInstances => u64::from(self.pool.max_instances),
+            Number::MaxInstances | Number::MinInstances => {
+                self.pool.max_instances.map_or(UNBOUNDED, u64::from)
+            }
             Number::QueueSize => u64::try_from(self.pool.queue_size).unwrap_or(u64::MAX),
-            _ => u64::MAX,
+            _ => UNBOUNDED,
         }
     }
 }
@@ -121,8 +123,12 @@ impl Request<'_> {
                 .into_iter()
                 .collect(),
             min_instances: limits.count(Number::MinInstances),
-            max_instances: limits.count(Number::MaxInstances),
+            max_instances: limits.bounded(Number::MaxInstances),
+            weight: limits.count(Number::Weight),
             idle_time: limits.time(Number::IdleTime),
+            max_lifetime: limits.bounded_time(Number::MaxLifetime),
+            backend_connections: limits.bounded(Number::BackendConnections),
+            connections_per_instance: limits.count(Number::ConnectionsPerInstance),
             memory_limit: limits.size(Number::MemoryLimit),
             table_limit: limits.size(Number::TableLimit),
             resource_limit: limits.size(Number::ResourceLimit),
@@ -153,7 +159,11 @@ impl Request<'_> {
             self.doc.problem("mode", own.map(|given| given.at), message);
         }
         if matches!(mode, Mode::Cold | Mode::Cached) {
-            let idle = [(Number::MinInstances, "min_instances"), (Number::IdleTime, "idle_time")];
+            let idle = [
+                (Number::MinInstances, "min_instances"),
+                (Number::IdleTime, "idle_time"),
+                (Number::MaxLifetime, "max_lifetime"),
+            ];
             let idle =
                 idle.map(|(limit, key)| (key, self.own.limits.get(limit).as_ref().map(|given| given.at)));
             let reset = ("reset", self.own.reset.as_ref().map(|given| given.at));
@@ -170,41 +180,65 @@ impl Request<'_> {
 
     fn limits(&self, mode: Mode) -> Numbers<u64> {
         let mut limits = Numbers::from_fn(|rule| self.limit(rule));
-        let (least, most) = (*limits.get(Number::MinInstances), *limits.get(Number::MaxInstances));
+        let (most, why) = self.most(&limits);
+        let least = *limits.get(Number::MinInstances);
         if let Some(given) = self.own.limits.get(Number::MinInstances)
             && least > most
         {
-            self.doc.problem(
-                "min_instances",
-                Some(given.at),
-                format!("{least} is more than max_instances, {most}"),
-            );
+            let message = format!("{least} is more than {why}, {most}");
+            self.doc.problem("min_instances", Some(given.at), message);
         }
         let least = if matches!(mode, Mode::Cold | Mode::Cached) { 0 } else { least.min(most) };
         limits.set(Number::MinInstances, least);
         limits
     }
 
+    /// Instances in all, and what says so.
+    fn most(&self, limits: &Numbers<u64>) -> (u64, &'static str) {
+        let asked = *limits.get(Number::MaxInstances);
+        let (connections, each) =
+            (*limits.get(Number::BackendConnections), *limits.get(Number::ConnectionsPerInstance));
+        let place = |number| self.own.limits.get(number).as_ref().map(|given: &Given<u64>| given.at);
+        let at = place(Number::ConnectionsPerInstance);
+        if connections == UNBOUNDED {
+            if at.is_some() {
+                let message = "there is no number of backend_connections to be divided by it, so set that or leave \
+                               this key out";
+                self.doc.problem("connections_per_instance", at, message);
+            }
+            return (asked, "max_instances");
+        }
+        let fitting = connections.checked_div(each).unwrap_or(connections);
+        if fitting == 0 {
+            let message = format!("{connections} are too few for one instance, which holds {each}");
+            self.doc.problem("backend_connections", place(Number::BackendConnections).or(at), message);
+        }
+        if fitting < asked { (fitting, "the backend's connections allow") } else { (asked, "max_instances") }
+    }
+
     fn limit(&self, rule: &Rule) -> u64 {
         let granted =
             self.grant.and_then(|(name, grant)| Some((name, grant.limits.get(rule.limit).as_ref()?.value)));
-        let default = self.policy.default_of(rule);
-        let ceiling = granted.map_or(default, |(_, value)| value);
-        let Some(given) = self.own.limits.get(rule.limit) else { return default.min(ceiling) };
-        let (asked, pool) = (given.value, self.policy.whole_pool(rule.limit));
+        let (default, pool) = (self.policy.default_of(rule), self.policy.whole_pool(rule.limit));
+        // A ceiling, or else a floor.
+        let edge = granted.map_or(default, |(_, value)| value).min(pool);
+        let Some(given) = self.own.limits.get(rule.limit) else {
+            return if rule.floor { default.max(edge) } else { default.min(edge) };
+        };
+        let asked = given.value;
+        if asked == UNBOUNDED && rule.bounds.unbounded == Some(AUTO) {
+            return edge;
+        }
         let show = |value| rule.bounds.show(value);
+        let than = if rule.floor { "less" } else { "more" };
         if asked > pool {
             let message = format!("{} is more than all apps together have, {}", show(asked), show(pool));
             self.doc.problem(rule.key(), Some(given.at), message);
-        } else if asked > ceiling {
+        } else if if rule.floor { asked < edge } else { asked > edge } {
             let whose = granted.map_or("[defaults]".to_owned(), |(name, _)| format!("[grants.\"{name}\"]"));
-            let more = format!("{} is more than the {} of {whose}", show(asked), show(ceiling));
-            self.refuse(
-                &rule.key(),
-                Some(given.at),
-                &more,
-                &format!("{} = {}", rule.key(), rule.bounds.show_toml(asked)),
-            );
+            let beyond = format!("{} is {than} than the {} of {whose}", show(asked), show(edge));
+            let line = format!("{} = {}", rule.key(), rule.bounds.show_toml(asked));
+            self.refuse(&rule.key(), Some(given.at), &beyond, &line);
         }
         asked
     }

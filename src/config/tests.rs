@@ -231,6 +231,12 @@ fn lines() -> impl Strategy<Value = String> {
         "env",
         "max_instances",
         "min_instances",
+        "weight",
+        "max_lifetime",
+        "backend_connections",
+        "connections_per_instance",
+        "memory_budget",
+        "[pool]",
         "memory_limit",
         "cpu_time",
         "outbound",
@@ -246,6 +252,9 @@ fn lines() -> impl Strategy<Value = String> {
         "1e3",
         "true",
         "\"auto\"",
+        "\"off\"",
+        "\"none\"",
+        "\"75%\"",
         "\"1s\"",
         "\"64MiB\"",
         "\"pooled\"",
@@ -286,7 +295,7 @@ proptest! {
         if let Ok(config) = Policy::default().app_config("shop", Some((Path::new("shop.toml"), &text))) {
             let most = Policy::default().app_config("shop", None).unwrap();
             prop_assert!(config.memory_limit <= most.memory_limit);
-            prop_assert!(config.max_instances <= most.max_instances);
+            prop_assert!(config.weight <= most.weight && config.max_lifetime <= most.max_lifetime);
             prop_assert!(config.min_instances <= most.min_instances);
             prop_assert!(config.cpu_time <= most.cpu_time);
             prop_assert!(config.hosts.is_empty() && config.outbound.allow.is_empty());
@@ -301,8 +310,11 @@ fn a_default_app_has_the_documented_numbers() {
     assert_eq!((config.mode, config.reset), (Mode::Pooled, Reset::Replace));
     assert_eq!(
         (config.min_instances, config.max_instances, config.idle_time),
-        (1, 64, Duration::from_secs(60))
+        (1, None, Duration::from_secs(60))
     );
+    assert_eq!((config.weight, config.max_lifetime), (100, Some(Duration::from_secs(3_600))));
+    assert_eq!((config.backend_connections, config.connections_per_instance), (None, 1));
+    assert_eq!(config.most_instances(), None);
     assert_eq!((config.memory_limit, config.cpu_time), (128 << 20, Duration::from_secs(10)));
     assert_eq!((config.max_request_body, config.max_response_body), (2 << 30, 8 << 30));
     assert_eq!(config.outbound.connect_timeout, Duration::from_secs(5));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::numbers::{Bounds, Unit};
+use super::numbers::{Bounds, UNBOUNDED, Unit};
 use super::problem::quoted;
 use super::reader::{kind_of, nearest};
 use super::units::{NO_UNIT, parse_duration, parse_size};
-use super::{Mode, Reset};
+use super::{MemoryBudget, Mode, Reset};
 
 /// A string; `example` is a right one.
 pub(super) fn string<'v>(value: &'v DeValue<'_>, example: &str) -> Result<&'v str, String> {
@@ -20,34 +20,40 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("expected true or false, found {}", kind_of(value)))
 }
 
-/// A number in the unit of its bounds, within them.
+/// A number in the unit of its bounds, within them, or the word for no bound where there is one.
 pub(super) fn number(bounds: Bounds) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
-    move |value| {
-        let number = match (bounds.unit, value) {
-            (Unit::Count | Unit::Size, DeValue::Integer(integer)) => {
-                let parsed = i128::from_str_radix(integer.as_str(), integer.radix());
-                let number =
-                    parsed.map_err(|_| format!("too large, the most is {}", bounds.show(bounds.most)))?;
-                let too_small = || format!("too small, the least is {}", bounds.show(bounds.least));
-                u64::try_from(number.min(i128::from(u64::MAX))).map_err(|_| too_small())?
-            }
-            (Unit::Count, other) => {
-                return Err(format!("expected a whole number, found {}", kind_of(other)));
-            }
-            (Unit::Size, DeValue::String(text)) => parse_size(text)?,
-            (Unit::Size, other) => {
-                return Err(format!("expected a size such as \"64MiB\", found {}", kind_of(other)));
-            }
-            (Unit::Time, DeValue::String(text)) => {
-                u64::try_from(parse_duration(text)?.as_millis()).unwrap_or(u64::MAX)
-            }
-            (Unit::Time, DeValue::Integer(_)) => return Err(NO_UNIT.to_owned()),
-            (Unit::Time, other) => {
-                return Err(format!("expected a duration such as \"30s\", found {}", kind_of(other)));
-            }
-        };
-        bounds.check(number)
+    move |value| match (bounds.unbounded, value.as_str()) {
+        (Some(word), Some(text)) if text == word => Ok(UNBOUNDED),
+        _ => bounds.check(plain_number(bounds, value)?),
     }
+}
+
+fn plain_number(bounds: Bounds, value: &DeValue<'_>) -> Result<u64, String> {
+    let or_word = bounds.unbounded.map(|word| format!(" or \"{word}\"")).unwrap_or_default();
+    Ok(match (bounds.unit, value) {
+        (Unit::Count | Unit::Size, DeValue::Integer(integer)) => {
+            let parsed = i128::from_str_radix(integer.as_str(), integer.radix());
+            let number =
+                parsed.map_err(|_| format!("too large, the most is {}", bounds.show(bounds.most)))?;
+            let too_small = || format!("too small, the least is {}", bounds.show(bounds.least));
+            u64::try_from(number.min(i128::from(u64::MAX))).map_err(|_| too_small())?
+        }
+        (Unit::Count, other) => {
+            return Err(format!("expected a whole number{or_word}, found {}", kind_of(other)));
+        }
+        (Unit::Size, DeValue::String(text)) => parse_size(text)?,
+        (Unit::Size, other) => {
+            return Err(format!("expected a size such as \"64MiB\", found {}", kind_of(other)));
+        }
+        (Unit::Time, DeValue::String(text)) => {
+            let duration = parse_duration(text).map_err(|message| message + &or_word)?;
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+        }
+        (Unit::Time, DeValue::Integer(_)) => return Err(NO_UNIT.to_owned()),
+        (Unit::Time, other) => {
+            return Err(format!("expected a duration such as \"30s\"{or_word}, found {}", kind_of(other)));
+        }
+    })
 }
 
 /// A number, or `"auto"` for 0.
@@ -56,6 +62,26 @@ pub(super) fn number_or_auto(bounds: Bounds) -> impl Fn(&DeValue<'_>) -> Result<
         Some("auto") => Ok(0),
         Some(_) => Err("expected a whole number or \"auto\"".to_owned()),
         None => number(bounds)(value),
+    }
+}
+
+/// A share such as `"75%"`, or a size.
+pub(super) fn memory_budget(value: &DeValue<'_>) -> Result<MemoryBudget, String> {
+    const LEAST: u64 = 16 << 20;
+    const MOST: u64 = 1 << 50;
+    if let Some(text) = value.as_str()
+        && let Some(percent) = text.strip_suffix('%')
+    {
+        let share = percent.trim_end().parse().ok().filter(|percent| (1..=100).contains(percent));
+        return share.map(MemoryBudget::Share).ok_or("a share is \"1%\" to \"100%\"".to_owned());
+    }
+    match value {
+        DeValue::String(_) | DeValue::Integer(_) => {
+            number(Bounds::new(Unit::Size, LEAST, MOST))(value).map(MemoryBudget::Size)
+        }
+        other => {
+            Err(format!("expected a share or a size such as \"75%\" or \"4GiB\", found {}", kind_of(other)))
+        }
     }
 }
 
@@ -84,7 +110,7 @@ pub(super) fn parse_path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Threads of a pool; 0 stands for `"auto"`.
-pub(super) const THREADS: Bounds = Bounds { unit: Unit::Count, least: 1, most: 1024 };
+pub(super) const THREADS: Bounds = Bounds::new(Unit::Count, 1, 1024);
 
 pub(super) fn parse_threads(text: &str) -> Result<usize, String> {
     if text == "auto" {

@@ -139,7 +139,11 @@ impl Builder {
                 Factory::cold(cold, policy)
             }
         };
-        let pool = Pool::new(&app, factory, pool_policy(&config), units(&checked.facts), &self.budget)?;
+        let units = units(&checked.facts);
+        let room = self.budget.units().checked_div(units).unwrap_or(0);
+        let policy = pool_policy(&config, room);
+        let max_instances = policy.max;
+        let pool = Pool::new(&app, factory, policy, units, &self.budget)?;
         Ok(Release {
             number: self.numbers.fetch_add(1, Relaxed) + 1,
             digest: checked.digest.to_string(),
@@ -152,6 +156,7 @@ impl Builder {
             config,
             mount,
             pool,
+            max_instances,
             counters,
         })
     }

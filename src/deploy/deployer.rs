@@ -3,6 +3,8 @@
 //! One loop owns the planner; all that takes time runs beside it as a job, and what came of it is fed back. So one
 //! app's slow compilation delays no other app.
 
+pub mod restart;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,9 +22,11 @@ use super::read::{Digests, ReadApp, ReadError, read};
 use super::scan::{self, FolderState, Found, ScanError, scan};
 use super::watcher::Watcher;
 use crate::config;
+use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
 use crate::registry::Registry;
 use crate::release::Release;
+use restart::{Orders, Waiting};
 
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
@@ -57,7 +61,12 @@ pub struct Deployer {
     jobs: JoinSet<Done>,
     slots: Arc<Semaphore>,
     state: FolderState,
+    /// The last look showed nothing that could be trusted: what is due has to wait for the watcher's next hint.
+    is_blind: bool,
     looks: u64,
+    orders: Orders,
+    /// Who has ordered which app to be built anew, and is not answered yet.
+    ordered: BTreeMap<AppName, Waiting>,
     /// What was last said of each path, so that it is said once.
     said: BTreeMap<String, String>,
     progress: watch::Sender<Progress>,
@@ -67,7 +76,7 @@ pub struct Deployer {
 #[expect(clippy::large_enum_variant, reason = "there are few of them, and each is moved twice")]
 enum Done {
     Read { app: AppName, found: Found, result: Result<ReadApp, ReadError>, slot: OwnedSemaphorePermit },
-    Built { app: AppName, digests: Digests, result: Result<Arc<Release>, DeployError> },
+    Built { app: AppName, digests: Digests, result: Result<Arc<Release>, DeployError>, waiting: Waiting },
     Drained,
 }
 
@@ -78,6 +87,7 @@ impl Deployer {
         builder: Builder,
         registry: Arc<Registry>,
         address: SocketAddr,
+        orders: Orders,
     ) -> (Deployer, watch::Receiver<Progress>) {
         let (progress, receiver) = watch::channel(Progress::default());
         let deployer = Deployer {
@@ -90,7 +100,10 @@ impl Deployer {
             jobs: JoinSet::new(),
             slots: Arc::new(Semaphore::new(MAX_DEPLOYS)),
             state: FolderState::default(),
+            is_blind: false,
             looks: 0,
+            orders,
+            ordered: BTreeMap::new(),
             said: BTreeMap::new(),
             progress,
         };
@@ -101,7 +114,7 @@ impl Deployer {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut watcher = Watcher::start(self.folder.clone(), self.scan_interval);
         loop {
-            let next_look = self.planner.next_look();
+            let next_look = self.planner.next_look().filter(|_| !self.is_blind);
             let look_again = async {
                 match next_look {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -113,6 +126,7 @@ impl Deployer {
                 () = watcher.changed() => self.look().await,
                 () = look_again => self.look().await,
                 Some(done) = self.jobs.join_next() => self.feed_back(done),
+                order = self.orders.next() => self.take_order(order),
             }
             self.report_progress();
         }
@@ -125,9 +139,11 @@ impl Deployer {
         match looked {
             Ok(Ok(state)) => {
                 self.unsay("");
+                self.is_blind = self.planner.is_lost(&state);
                 self.state = state;
             }
             Ok(Err(error)) => {
+                self.is_blind = true;
                 self.say_folder(&error);
                 return;
             }
@@ -142,6 +158,7 @@ impl Deployer {
             }
         }
         self.forget_gone();
+        self.review_orders();
         self.looks += 1;
     }
 
@@ -188,9 +205,14 @@ impl Deployer {
                 self.planner.unreadable(&app, &found, &error, Instant::now());
                 if !matches!(error, ReadError::Changed | ReadError::Gone) {
                     self.failed(&app, &error);
+                    let answer = Err(self.failure(&app, error.to_string()));
+                    restart::answer(self.orders_of(&app), &answer);
                 }
             }
-            Ok(Done::Built { app, digests, result }) => self.built(&app, digests, result),
+            Ok(Done::Built { app, digests, result, waiting }) => {
+                let answer = self.built(&app, digests, result);
+                restart::answer(waiting, &answer);
+            }
             Ok(Done::Drained) => {}
             Err(error) => tracing::error!("a deploy job ended unexpectedly: {error}"),
         }
@@ -208,14 +230,20 @@ impl Deployer {
         };
         let (builder, counters, digests) =
             (self.builder.clone(), self.registry.counters(&name), files.digests);
+        let waiting = self.orders_of(&app);
         self.jobs.spawn(async move {
             let result = builder.build(sources, counters).await;
             drop(slot);
-            Done::Built { app, digests, result }
+            Done::Built { app, digests, result, waiting }
         });
     }
 
-    fn built(&mut self, app: &AppName, digests: Digests, result: Result<Arc<Release>, DeployError>) {
+    fn built(
+        &mut self,
+        app: &AppName,
+        digests: Digests,
+        result: Result<Arc<Release>, DeployError>,
+    ) -> restart::Answer {
         let published = result.and_then(|release| {
             let before = self.registry.publish(release.clone())?;
             Ok((release, before))
@@ -225,20 +253,30 @@ impl Deployer {
                 self.planner.deployed(app, digests);
                 self.unsay(app.as_str());
                 self.say_live(&release);
+                let replaced = before.as_ref().map(|before| before.number);
                 if let Some(before) = before {
                     if before.mount != release.mount || before.config.hosts != release.config.hosts {
                         self.route_freed();
                     }
                     self.drain(before);
                 }
+                Ok(restart::restarted(app, release.number, replaced))
             }
             Err(DeployError::Refused(Refusal::Incomplete(cut))) => {
                 self.planner.incomplete(app, digests);
                 self.failed(app, &format_args!("{cut}; it is looked at again when it changes"));
+                Err(self.failure(app, cut.to_string()))
             }
             Err(error) => {
-                self.planner.failed(app, digests, error.to_string());
+                let reason = error.to_string();
+                match error {
+                    DeployError::Start(PrewarmError::NoRoom) => {
+                        self.planner.postponed(app, digests, reason, Instant::now());
+                    }
+                    _ => self.planner.failed(app, digests, reason),
+                }
                 self.failed(app, &error);
+                Err(self.failure(app, error.to_string()))
             }
         }
     }

@@ -24,7 +24,8 @@ use super::name::AppName;
 use super::read::{Digests, ReadError};
 use super::scan::{FolderState, Found};
 
-/// How long until a file that could not be read for reasons of the file system is tried again.
+/// How long until a file that could not be read for reasons of the file system is tried again, or an app that found no
+/// room.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// Something to be done.
@@ -56,6 +57,17 @@ pub enum AfterRead {
     Again,
 }
 
+/// Whether an app can be deployed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anew {
+    /// It is read at the next look, or once it is quiet.
+    Due,
+    /// There is no such app.
+    Unknown,
+    /// There is a problem with its files.
+    Held,
+}
+
 /// What came of the bytes that were last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -66,6 +78,8 @@ pub enum Outcome {
     Incomplete(Digests),
     /// Nothing could be read.
     Unreadable(String),
+    /// There is nothing wrong with it, so it is tried again after a while.
+    Postponed(String),
 }
 
 /// What is known of every app.
@@ -87,6 +101,8 @@ struct App {
     again_at: Option<Instant>,
     live: Option<Digests>,
     outcome: Option<Outcome>,
+    /// What is there is deployed whatever came of it before.
+    anew: bool,
 }
 
 #[derive(Debug)]
@@ -161,13 +177,7 @@ impl Planner {
             return AfterRead::Again;
         }
         app.take(before);
-        if app.live == Some(digests) {
-            app.outcome = Some(Outcome::Deployed(digests));
-            return AfterRead::Nothing;
-        }
-        if let Some(Outcome::Failed(tried, _) | Outcome::Incomplete(tried)) = &app.outcome
-            && *tried == digests
-        {
+        if !std::mem::take(&mut app.anew) && app.is_known(digests) {
             return AfterRead::Nothing;
         }
         app.work = Work::Deploying(digests);
@@ -189,6 +199,7 @@ impl Planner {
             | ReadError::Outside { .. }
             | ReadError::ConfigEncoding { .. } => app.take(before),
         }
+        app.anew = false;
         app.outcome = Some(Outcome::Unreadable(error.to_string()));
     }
 
@@ -204,6 +215,14 @@ impl Planner {
     pub fn failed(&mut self, name: &AppName, digests: Digests, reason: String) {
         if let Some(app) = self.deploying(name, digests) {
             app.outcome = Some(Outcome::Failed(digests, reason));
+        }
+    }
+
+    /// These bytes can't be deployed now, for a reason that passes: what was live before stays.
+    pub fn postponed(&mut self, name: &AppName, digests: Digests, reason: String, now: Instant) {
+        if let Some(app) = self.deploying(name, digests) {
+            app.outcome = Some(Outcome::Postponed(reason));
+            app.again_at = Some(now + READ_AGAIN);
         }
     }
 
@@ -231,6 +250,19 @@ impl Planner {
         }
     }
 
+    /// The present files of an app are read and deployed once more, even if they are live or have failed.
+    pub fn deploy_anew(&mut self, name: &AppName) -> Anew {
+        let Some(app) = self.apps.get_mut(name) else { return Anew::Unknown };
+        match app.presence {
+            Presence::Gone { .. } => Anew::Unknown,
+            Presence::Held => Anew::Held,
+            Presence::Seen { .. } | Presence::Changed { .. } => {
+                app.anew = true;
+                Anew::Due
+            }
+        }
+    }
+
     /// What is live of an app, as far as it was fed back.
     pub fn live(&self, name: &AppName) -> Option<Digests> {
         self.apps.get(name).and_then(|app| app.live)
@@ -248,7 +280,7 @@ impl Planner {
 
     /// Another folder in the old one's place, and nothing in it: more likely a mount that was lost than an order to
     /// retire everything. The first file in it shows that it is meant.
-    fn is_lost(&self, state: &FolderState) -> bool {
+    pub(super) fn is_lost(&self, state: &FolderState) -> bool {
         state.is_empty() && self.folder.is_some_and(|folder| folder != state.identity)
     }
 
@@ -277,7 +309,17 @@ impl App {
             again_at: None,
             live: None,
             outcome: None,
+            anew: false,
         }
+    }
+
+    /// These bytes are live, or have failed before.
+    fn is_known(&mut self, digests: Digests) -> bool {
+        if self.live == Some(digests) {
+            self.outcome = Some(Outcome::Deployed(digests));
+            return true;
+        }
+        matches!(&self.outcome, Some(Outcome::Failed(tried, _) | Outcome::Incomplete(tried)) if *tried == digests)
     }
 
     fn seen(&mut self, found: &Found, now: Instant) {
@@ -326,7 +368,7 @@ impl App {
         match (&self.work, &self.presence) {
             (Work::Idle, Presence::Seen { found, since }) => {
                 let quiet = *since + settle_time;
-                if self.taken.as_ref() == Some(found) {
+                if self.taken.as_ref() == Some(found) && !self.anew {
                     self.again_at.map(|at| at.max(quiet))
                 } else {
                     Some(quiet)

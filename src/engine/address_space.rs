@@ -35,14 +35,15 @@ pub struct AllocatorSize {
     pub note: Option<String>,
 }
 
-/// Plans for `wanted` instances in the address space that this process can get now.
+/// Plans for `wanted` instances, or as many as fit if that is `enough`, in the address space that this process can get
+/// now.
 ///
-/// Where it is short, memories first get smaller reservations, which makes guests slower (their accesses are
+/// Where not even `enough` fit, memories first get smaller reservations, which makes guests slower (their accesses are
 /// checked) but loses no instance; only then are there fewer instances. There are just two reservations, full and
 /// smallest, because it is part of the compiled code: one computed from what happens to be free would
 /// differ from start to start, and the code cache would never hit.
-pub fn plan(wanted: u32, footprint: &Footprint) -> AllocatorSize {
-    plan_within(wanted, footprint, probe)
+pub fn plan(wanted: u32, enough: u32, footprint: &Footprint) -> AllocatorSize {
+    plan_within(wanted, enough, footprint, probe)
 }
 
 /// Bytes of address space, at most `wanted`, that can be reserved in one piece. Nothing stays reserved. Exact to
@@ -51,22 +52,31 @@ pub fn probe(wanted: u64) -> u64 {
     largest(wanted, can_reserve)
 }
 
-fn plan_within(wanted: u32, footprint: &Footprint, available: impl Fn(u64) -> u64) -> AllocatorSize {
+fn plan_within(
+    wanted: u32,
+    enough: u32,
+    footprint: &Footprint,
+    available: impl Fn(u64) -> u64,
+) -> AllocatorSize {
     let wanted = wanted.max(1);
+    let enough = enough.clamp(1, wanted);
     let smallest = footprint.memory_limit.next_multiple_of(WASM_PAGE).max(WASM_PAGE);
     let full = FULL_RESERVATION.max(smallest);
     let need = |reservation| footprint.bytes(reservation).saturating_mul(u64::from(wanted));
     // Half is left to the other engine, code, stacks and the heap.
     let room = available(need(full).saturating_mul(2)) / 2;
-    if need(full) <= room {
-        return AllocatorSize { instances: wanted, reservation: full, note: None };
+    let fitting = |reservation, most: u32| {
+        let fitting = room / footprint.bytes(reservation).max(1);
+        u32::try_from(fitting).unwrap_or(u32::MAX).min(most)
+    };
+    if fitting(full, wanted) >= enough {
+        return AllocatorSize { instances: fitting(full, wanted), reservation: full, note: None };
     }
-    let fitting = room / footprint.bytes(smallest).max(1);
-    let instances = u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, wanted);
+    let instances = fitting(smallest, enough).max(1);
     AllocatorSize {
         instances,
         reservation: smallest,
-        note: Some(note(wanted, instances, room, full, smallest)),
+        note: Some(note(enough, instances, room, full, smallest)),
     }
 }
 

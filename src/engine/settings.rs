@@ -88,14 +88,16 @@ impl Default for EngineSettings {
 }
 
 impl EngineSettings {
-    /// Fits the number of instances and the reservations to the address space there is.
+    /// Fits the number of instances and the reservations to the address space there is: fewer instances as long as
+    /// there are `enough`, then smaller reservations.
     ///
     /// `memory_limit`: bytes that a linear memory must be able to grow to. Returns what the operator should know, if
     /// there is less than was wanted.
-    pub fn fit(&mut self, memory_limit: u64) -> Option<String> {
+    pub fn fit(&mut self, memory_limit: u64, enough: u32) -> Option<String> {
         let tables = u64::from(TABLES_PER_INSTANCE) * (self.table_elements as u64 * 8).next_multiple_of(4096);
         let footprint = Footprint { memories: 1, memory_limit, guard: MEMORY_GUARD, rest: tables + STACK };
-        let size = plan(self.instances.saturating_add(ALLOCATOR_MARGIN), &footprint);
+        let slots = |instances: u32| instances.saturating_add(ALLOCATOR_MARGIN);
+        let size = plan(slots(self.instances), slots(enough), &footprint);
         self.instances = size.instances.saturating_sub(ALLOCATOR_MARGIN).max(1);
         self.memory_reservation = size.reservation;
         size.note

@@ -5,6 +5,7 @@
 //! limit that the allocator has. Two locks meet here: a pool may ask the budget for a permit while it holds its own
 //! lock, never the other way round. So a permit must not be dropped, and a member not be called, under either.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
@@ -250,6 +251,17 @@ pub enum Pressure {
     Spares,
     /// Requests that would need a new instance are refused.
     Shed,
+}
+
+impl fmt::Display for Pressure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Growth => "growth",
+            Self::Spares => "spares",
+            Self::Shed => "shed",
+        })
+    }
 }
 
 impl Pressure {

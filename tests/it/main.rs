@@ -20,5 +20,7 @@ mod kinds;
 mod limits;
 mod outbound;
 mod protocol;
+mod restart;
 mod shutdown;
+mod sizing;
 mod streaming;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hostler::config::{self, Overrides};
 use hostler::engine::EngineSettings;
 use hostler::host::{Host, Leftovers};
+use hostler::machine::Machine;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -31,6 +32,8 @@ pub struct Builder {
     settings: EngineSettings,
     admin: bool,
     cache: PathBuf,
+    machine: PathBuf,
+    threads: Option<usize>,
 }
 
 pub struct TestHost {
@@ -66,6 +69,8 @@ impl TestHost {
             settings: EngineSettings { instances: 64, ..EngineSettings::default() },
             admin: false,
             cache: cache_dir(),
+            machine: PathBuf::from("/"),
+            threads: Some(2),
         }
     }
 
@@ -249,9 +254,21 @@ impl Builder {
         self
     }
 
+    /// Another machine than this one: where its `/proc` and control groups are.
+    pub fn machine(mut self, root: &Path) -> Builder {
+        self.machine = root.to_owned();
+        self
+    }
+
+    /// As many threads as the host takes by itself.
+    pub fn threads_by_machine(mut self) -> Builder {
+        self.threads = None;
+        self
+    }
+
     /// Starts the host and waits until it has looked at every app.
     pub async fn start(self) -> TestHost {
-        let Builder { folder, config, settings, admin, cache } = self;
+        let Builder { folder, config, settings, admin, cache, machine, threads } = self;
         let apps = folder.path().join("apps");
         std::fs::create_dir_all(&apps).expect("an apps folder");
         let file = folder.path().join("hostler.toml");
@@ -261,12 +278,12 @@ impl Builder {
             admin: admin.then_some(([127, 0, 0, 1], 0).into()),
             folder: Some(apps),
             cache_dir: Some(cache),
-            worker_threads: Some(2),
+            worker_threads: threads,
             ..Overrides::default()
         };
         let (config, policy) =
             config::load_host(Some(&file), &overrides).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let host = Host::start_with(&config, policy, settings).expect("a host");
+        let host = Host::start_on(Machine::at(machine), &config, policy, settings).expect("a host");
         let mut progress = host.progress();
         tokio::time::timeout(PATIENCE * 4, progress.wait_for(|progress| progress.settled()))
             .await

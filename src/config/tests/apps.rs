@@ -27,6 +27,40 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ),
         ("reset = \"clean\"", "shop.toml:1: reset: unknown reset clean, use auto, replace"),
         ("min_instances = 1\nmax_instances = 0", "shop.toml:2: max_instances: too small, the least is 1"),
+        (
+            "max_instances = \"all\"",
+            "shop.toml:1: max_instances: expected a whole number or \"auto\", found a string",
+        ),
+        (
+            "max_instances = true",
+            "shop.toml:1: max_instances: expected a whole number or \"auto\", found true or false",
+        ),
+        ("max_instances = 18446744073709551615", "shop.toml:1: max_instances: too large, the most is 100000"),
+        ("weight = 0", "shop.toml:1: weight: too small, the least is 1"),
+        ("max_lifetime = \"10ms\"", "shop.toml:1: max_lifetime: too small, the least is 1s"),
+        (
+            "max_lifetime = \"never\"",
+            "shop.toml:1: max_lifetime: not a duration, write a whole number and a unit, for example \"250ms\" or \
+             \"30s\" or \"off\"",
+        ),
+        ("backend_connections = 0", "shop.toml:1: backend_connections: too small, the least is 1"),
+        (
+            "backend_connections = \"all\"",
+            "shop.toml:1: backend_connections: expected a whole number or \"none\", found a string",
+        ),
+        (
+            "connections_per_instance = 2",
+            "shop.toml:1: connections_per_instance: there is no number of backend_connections to be divided by it, so \
+             set that or leave this key out",
+        ),
+        (
+            "backend_connections = 2\nconnections_per_instance = 3",
+            "shop.toml:1: backend_connections: 2 are too few for one instance, which holds 3",
+        ),
+        (
+            "mode = \"cached\"\nmax_lifetime = \"1m\"",
+            "shop.toml:2: max_lifetime: mode cached keeps no instances, so leave this key out or use pooled",
+        ),
         ("memory_limit = \"1KiB\"", "shop.toml:1: memory_limit: too small, the least is 64KiB"),
         ("memory_limit = \"5GiB\"", "shop.toml:1: memory_limit: too large, the most is 4GiB"),
         ("hosts = \"a\"", "shop.toml:1: hosts: expected a list, found a string"),
@@ -83,7 +117,7 @@ fn a_mode_without_instances_has_none_whatever_the_defaults_say() {
 #[test]
 fn fewer_instances_than_the_default_least_are_just_fewer() {
     let config = app("[defaults]\nmin_instances = 3\n", "shop", "max_instances = 2");
-    assert_eq!((config.min_instances, config.max_instances), (2, 2));
+    assert_eq!((config.min_instances, config.max_instances), (2, Some(2)));
     assert_eq!(
         app_problems("[defaults]\nmin_instances = 3\n", "max_instances = 2\nmin_instances = 3"),
         ["shop.toml:2: min_instances: 3 is more than max_instances, 2"]
@@ -93,7 +127,7 @@ fn fewer_instances_than_the_default_least_are_just_fewer() {
 #[test]
 fn a_small_pool_bounds_what_nobody_chose() {
     let config = app("[pool]\nmax_instances = 8\nqueue_size = 16\n", "shop", "");
-    assert_eq!((config.max_instances, config.queue_size), (8, 16));
+    assert_eq!((config.max_instances, config.queue_size), (Some(8), 16));
 }
 
 #[test]
@@ -131,4 +165,36 @@ fn a_hostile_file_is_refused_and_harms_nobody() {
         assert!((1..=101).contains(&problems.len()), "{:.20}", text);
         assert!(problems.iter().all(|problem| problem.len() < 1_000), "{:.20}", text);
     }
+}
+
+#[test]
+fn an_app_may_have_as_many_instances_as_it_is_granted_by_saying_auto() {
+    let most = |host: &str, text: &str| app(host, "shop", text).max_instances;
+    assert_eq!(most("", "max_instances = \"auto\""), None);
+    assert_eq!(most("", "max_instances = 2000"), Some(2_000));
+    let few = "[defaults]\nmax_instances = 8\n";
+    assert_eq!((most(few, ""), most(few, "max_instances = \"auto\"")), (Some(8), Some(8)));
+    let granted = format!("{few}[grants.shop]\nmax_instances = \"auto\"\n");
+    assert_eq!((most(&granted, ""), most(&granted, "max_instances = \"auto\"")), (Some(8), None));
+    assert_eq!(most(&granted, "max_instances = 500"), Some(500));
+    let bounded = format!("[pool]\nmax_instances = 20\n{granted}");
+    assert_eq!(most(&bounded, "max_instances = \"auto\""), Some(20));
+}
+
+#[test]
+fn the_backends_connections_bound_the_instances() {
+    let config = |host: &str, text: &str| app(host, "shop", text);
+    let most = |host: &str, text: &str| config(host, text).most_instances();
+    assert_eq!(most("", "backend_connections = 20"), Some(20));
+    assert_eq!(most("", "backend_connections = 20\nconnections_per_instance = 3"), Some(6));
+    assert_eq!(most("", "backend_connections = 20\nmax_instances = 7"), Some(7));
+    let host = "[defaults]\nbackend_connections = 40\nconnections_per_instance = 2\nmin_instances = 3\n";
+    assert_eq!(most(host, ""), Some(20));
+    assert_eq!(most(host, "backend_connections = 10"), Some(5));
+    assert_eq!(
+        app_problems(host, "min_instances = 3\nbackend_connections = 4"),
+        ["shop.toml:1: min_instances: 3 is more than the backend's connections allow, 2"]
+    );
+    // What a few connections leave no room for is just not made beforehand.
+    assert_eq!(config(host, "backend_connections = 4").min_instances, 2);
 }

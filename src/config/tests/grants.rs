@@ -38,9 +38,33 @@ fn more_than_granted_names_the_grant_and_what_the_operator_would_write() {
              with outbound.max_concurrent = 65 under [grants.\"shop\"] in hostler.toml",
         ),
         (
-            "",
+            "[pool]\nmax_instances = 1000\n",
             "max_instances = 2000",
             "shop.toml:1: max_instances: 2000 is more than all apps together have, 1000",
+        ),
+        (
+            "[grants.shop]\nweight = 300\n",
+            "weight = 301",
+            "shop.toml:1: weight: 301 is more than the 300 of [grants.\"shop\"]; the operator can allow it \
+             with weight = 301 under [grants.\"shop\"] in hostler.toml",
+        ),
+        (
+            "",
+            "max_lifetime = \"off\"",
+            "shop.toml:1: max_lifetime: off is more than the 1h of [defaults]; the operator can allow it \
+             with max_lifetime = \"off\" under [grants.\"shop\"] in hostler.toml",
+        ),
+        (
+            "[defaults]\nbackend_connections = 20\nconnections_per_instance = 4\n",
+            "backend_connections = \"none\"",
+            "shop.toml:1: backend_connections: none is more than the 20 of [defaults]; the operator can allow it \
+             with backend_connections = \"none\" under [grants.\"shop\"] in hostler.toml",
+        ),
+        (
+            "[defaults]\nbackend_connections = 20\nconnections_per_instance = 4\n",
+            "connections_per_instance = 3",
+            "shop.toml:1: connections_per_instance: 3 is less than the 4 of [defaults]; the operator can allow it \
+             with connections_per_instance = 3 under [grants.\"shop\"] in hostler.toml",
         ),
         (
             "",
@@ -96,9 +120,25 @@ fn what_is_granted_may_be_asked_for() {
 }
 
 #[test]
+fn weight_and_lifetime_can_be_granted_and_the_apps_own_connections_need_no_grant() {
+    let host = "[grants.shop]\nweight = 300\nmax_lifetime = \"off\"\n";
+    let config = app(host, "shop", "weight = 300\nmax_lifetime = \"off\"");
+    assert_eq!((config.weight, config.max_lifetime), (300, None));
+    let modest = app(host, "other", "weight = 10\nmax_lifetime = \"5m\"");
+    assert_eq!((modest.weight, modest.max_lifetime), (10, Some(Duration::from_secs(300))));
+    // It asks for less by saying that each instance takes more.
+    let own = app("[defaults]\nbackend_connections = 20\n", "shop", "connections_per_instance = 5");
+    assert_eq!(own.most_instances(), Some(4));
+    let host = "[defaults]\nbackend_connections = 20\nconnections_per_instance = 4\n\
+                [grants.shop]\nconnections_per_instance = 2\n";
+    assert_eq!(app(host, "shop", "connections_per_instance = 2").most_instances(), Some(10));
+    assert_eq!(app(host, "shop", "").most_instances(), Some(5));
+}
+
+#[test]
 fn a_grant_may_also_lower_what_the_defaults_give() {
     let config = app("[grants.\"shop\"]\nmemory_limit = \"64MiB\"\nmax_instances = 2\n", "shop", "");
-    assert_eq!((config.memory_limit, config.max_instances), (64 << 20, 2));
+    assert_eq!((config.memory_limit, config.max_instances), (64 << 20, Some(2)));
 }
 
 #[test]

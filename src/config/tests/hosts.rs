@@ -112,8 +112,34 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "hostler.toml:4: grants.\"a b\".queue_size: 20 is more than all apps together have, 10",
         ),
         (
-            "[defaults]\nmin_instances = 100",
+            "[defaults]\nmin_instances = 100\nmax_instances = 64",
             "hostler.toml:2: min_instances: 100 is more than max_instances, 64",
+        ),
+        (
+            "[pool]\nmax_instances = \"many\"",
+            "hostler.toml:2: pool.max_instances: expected a whole number or \"auto\", found a string",
+        ),
+        (
+            "[pool]\nmemory_budget = \"0%\"",
+            "hostler.toml:2: pool.memory_budget: a share is \"1%\" to \"100%\"",
+        ),
+        (
+            "[pool]\nmemory_budget = \"101%\"",
+            "hostler.toml:2: pool.memory_budget: a share is \"1%\" to \"100%\"",
+        ),
+        (
+            "[pool]\nmemory_budget = \"1MiB\"",
+            "hostler.toml:2: pool.memory_budget: too small, the least is 16MiB",
+        ),
+        (
+            "[pool]\nmemory_budget = 0.75",
+            "hostler.toml:2: pool.memory_budget: \
+             expected a share or a size such as \"75%\" or \"4GiB\", found a fraction",
+        ),
+        (
+            "[pool]\nreserve = 1",
+            "hostler.toml:2: pool.reserve: unknown key, the known ones here are max_instances, \
+         memory_budget, queue_size",
         ),
         (
             "[grants.a]\nmin_instances = 3\nmax_instances = 2",
@@ -186,4 +212,18 @@ fn paths_are_relative_to_the_files_folder() {
     let (config, _) = parse_host(Some((Path::new("/etc/hostler/hostler.toml"), text)), &home()).unwrap();
     assert_eq!(config.apps.folder, Path::new("/etc/hostler/a"));
     assert_eq!(config.cache.dir, Path::new("/etc/hostler/../c"));
+}
+
+#[test]
+fn the_pool_is_sized_by_the_machine_unless_it_has_a_number() {
+    let pool = |text: &str| host(text).unwrap().0.pool;
+    assert_eq!(
+        pool(""),
+        Pool { max_instances: None, memory_budget: MemoryBudget::Share(75), queue_size: 10_000 }
+    );
+    assert_eq!(pool("[pool]\nmax_instances = \"auto\"").max_instances, None);
+    assert_eq!(pool("[pool]\nmax_instances = 30").max_instances, Some(30));
+    assert_eq!(pool("[pool]\nmemory_budget = \"50%\"").memory_budget, MemoryBudget::Share(50));
+    assert_eq!(pool("[pool]\nmemory_budget = \"2GiB\"").memory_budget, MemoryBudget::Size(2 << 30));
+    assert_eq!(pool("[pool]\nmemory_budget = 20_000_000").memory_budget, MemoryBudget::Size(20_000_000));
 }

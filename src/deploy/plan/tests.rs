@@ -73,6 +73,11 @@ impl Fixture {
     /// Looks twice and deploys what is to be read, the bytes of each app being `text`.
     fn settle(&mut self, state: &FolderState, text: &str) -> Vec<AfterRead> {
         self.look(state);
+        self.take(state, text)
+    }
+
+    /// Looks once and does the same with what is due.
+    fn take(&mut self, state: &FolderState, text: &str) -> Vec<AfterRead> {
         let steps = self.look(state).steps;
         let read = |step: Step| match step {
             Step::Read { app, found } => Some((app, found)),
@@ -335,4 +340,81 @@ fn a_late_result_changes_nothing() {
     assert_eq!(fixture.planner.read(&app("a"), &old, &old, digests("w")), AfterRead::Again);
     assert_eq!(fixture.planner.live(&app("a")), Some(digests("x")));
     assert_eq!(fixture.planner.outcome(&app("a")), Some(&Outcome::Deployed(digests("x"))));
+}
+
+#[test]
+fn what_is_live_or_has_failed_is_deployed_anew_on_demand_once() {
+    let mut fixture = Fixture::new();
+    let state = folder(&[("a", 1)]);
+    assert_eq!(fixture.settle(&state, "one"), [AfterRead::Deploy]);
+    assert_eq!(fixture.planner.deploy_anew(&app("a")), Anew::Due);
+    assert!(fixture.planner.next_look().is_some_and(|at| at <= fixture.now), "it is due at once");
+    assert_eq!(fixture.take(&state, "one"), [AfterRead::Deploy]);
+    assert_eq!(fixture.settle(&state, "one"), []);
+    // The same for what fails.
+    for _ in 0..2 {
+        assert_eq!(fixture.planner.deploy_anew(&app("a")), Anew::Due);
+        assert_eq!(reads(&fixture.look(&state)), ["a"]);
+        let found = found("a", 1, None);
+        assert_eq!(fixture.planner.read(&app("a"), &found, &found, digests("one")), AfterRead::Deploy);
+        fixture.planner.failed(&app("a"), digests("one"), "no room".to_owned());
+    }
+    assert_eq!(fixture.settle(&state, "one"), []);
+    assert_eq!(fixture.planner.live(&app("a")), Some(digests("one")));
+}
+
+#[test]
+fn an_order_during_a_reading_or_a_deploy_is_not_lost_and_not_doubled() {
+    let mut fixture = Fixture::new();
+    let state = folder(&[("a", 1)]);
+    let (a, found) = (app("a"), found("a", 1, None));
+    fixture.settle(&state, "one");
+    fixture.planner.deploy_anew(&a);
+    assert_eq!(reads(&fixture.look(&state)), ["a"]);
+    // While it is read: this reading serves it.
+    assert_eq!(fixture.planner.deploy_anew(&a), Anew::Due);
+    assert_eq!(fixture.planner.read(&a, &found, &found, digests("one")), AfterRead::Deploy);
+    // While it is deployed: what was read is older than the order.
+    assert_eq!(fixture.planner.deploy_anew(&a), Anew::Due);
+    assert_eq!(reads(&fixture.look(&state)), [] as [&str; 0]);
+    fixture.planner.deployed(&a, digests("one"));
+    assert_eq!(reads(&fixture.look(&state)), ["a"]);
+    assert_eq!(fixture.planner.read(&a, &found, &found, digests("one")), AfterRead::Deploy);
+    fixture.planner.deployed(&a, digests("one"));
+    assert_eq!(fixture.planner.next_look(), None);
+}
+
+#[test]
+fn what_is_gone_held_or_unreadable_is_not_deployed_anew() {
+    let mut fixture = Fixture::new();
+    let state = folder(&[("a", 1)]);
+    fixture.settle(&state, "one");
+    assert_eq!(fixture.planner.deploy_anew(&app("b")), Anew::Unknown);
+    fixture.planner.deploy_anew(&app("a"));
+    assert_eq!(reads(&fixture.look(&state)), ["a"]);
+    let error = ReadError::TooLarge { path: "/apps/a.wasm".into(), size: 2, max: 1 };
+    fixture.planner.unreadable(&app("a"), &found("a", 1, None), &error, fixture.now);
+    assert_eq!(fixture.planner.next_look(), None, "it is not read again and again");
+    fixture.look(&folder(&[]));
+    assert_eq!(fixture.planner.deploy_anew(&app("a")), Anew::Unknown);
+}
+
+#[test]
+fn what_found_no_room_is_tried_again_after_a_while() {
+    let mut fixture = Fixture::new();
+    let state = folder(&[("a", 1)]);
+    let found = found("a", 1, None);
+    fixture.look(&state);
+    for _ in 0..3 {
+        assert_eq!(reads(&fixture.look(&state)), ["a"]);
+        assert_eq!(fixture.planner.read(&app("a"), &found, &found, digests("one")), AfterRead::Deploy);
+        fixture.planner.postponed(&app("a"), digests("one"), "no room".to_owned(), fixture.now);
+        assert_eq!(fixture.planner.outcome(&app("a")), Some(&Outcome::Postponed("no room".to_owned())));
+        let due = fixture.planner.next_look().expect("it is tried again");
+        assert_eq!(due, fixture.now + READ_AGAIN);
+        assert_eq!(reads(&fixture.look(&state)), [] as [&str; 0]);
+        fixture.now = due - SETTLE;
+    }
+    assert_eq!(fixture.take(&state, "one"), [AfterRead::Deploy]);
+    assert_eq!(fixture.planner.next_look(), None);
 }

@@ -18,13 +18,13 @@ fn with_room(room: u64) -> impl Fn(u64) -> u64 {
 
 #[test]
 fn a_roomy_machine_gets_all_that_is_wanted_and_no_note() {
-    let plan = plan_within(1000, &footprint(), with_room(64 << 40));
+    let plan = plan_within(1000, 1000, &footprint(), with_room(64 << 40));
     assert_eq!(plan, AllocatorSize { instances: 1000, reservation: 4 * GIB, note: None });
 }
 
 #[test]
 fn a_tight_machine_gets_small_reservations_before_it_loses_an_instance() {
-    let plan = plan_within(1000, &footprint(), with_room(512 * GIB));
+    let plan = plan_within(1000, 1000, &footprint(), with_room(512 * GIB));
     assert_eq!((plan.instances, plan.reservation), (1000, 128 * MIB));
     let note = plan.note.unwrap();
     assert!(note.contains("128 MiB instead of 4096 MiB"), "{note}");
@@ -32,8 +32,22 @@ fn a_tight_machine_gets_small_reservations_before_it_loses_an_instance() {
 }
 
 #[test]
+fn as_many_as_fit_are_planned_in_full_if_that_is_enough() {
+    let footprint = footprint();
+    let plan = |room| plan_within(100_000, 1000, &footprint, with_room(room));
+    let each = 4 * GIB + 36 * MIB;
+    let roomy = AllocatorSize { instances: 7_000, reservation: 4 * GIB, note: None };
+    assert_eq!(plan(2 * 7_000 * each), roomy);
+    assert_eq!(plan(2 * 1_000 * each).instances, 1_000);
+    // One less is not enough: then as many as that with small reservations.
+    let tight = plan(2 * 999 * each);
+    assert_eq!((tight.instances, tight.reservation), (1_000, 128 * MIB));
+    assert!(tight.note.is_some());
+}
+
+#[test]
 fn a_tiny_machine_gets_fewer_instances_and_the_note_says_so() {
-    let plan = plan_within(1000, &footprint(), with_room(8 * GIB));
+    let plan = plan_within(1000, 1000, &footprint(), with_room(8 * GIB));
     assert_eq!((plan.instances, plan.reservation), ((4 * GIB / (164 * MIB)) as u32, 128 * MIB));
     let note = plan.note.unwrap();
     assert!(note.contains("24 instead of 1000 instances"), "{note}");
@@ -41,15 +55,15 @@ fn a_tiny_machine_gets_fewer_instances_and_the_note_says_so() {
 
 #[test]
 fn no_room_at_all_still_plans_one_instance() {
-    assert_eq!(plan_within(1000, &footprint(), with_room(0)).instances, 1);
-    assert_eq!(plan_within(0, &footprint(), with_room(64 << 40)).instances, 1);
+    assert_eq!(plan_within(1000, 1000, &footprint(), with_room(0)).instances, 1);
+    assert_eq!(plan_within(0, 0, &footprint(), with_room(64 << 40)).instances, 1);
 }
 
 #[test]
 fn a_memory_limit_above_four_gib_is_reserved_in_full() {
     let footprint = Footprint { memory_limit: 16 * GIB, ..footprint() };
-    assert_eq!(plan_within(10, &footprint, with_room(64 << 40)).reservation, 16 * GIB);
-    let plan = plan_within(10, &footprint, with_room(128 * GIB));
+    assert_eq!(plan_within(10, 10, &footprint, with_room(64 << 40)).reservation, 16 * GIB);
+    let plan = plan_within(10, 10, &footprint, with_room(128 * GIB));
     assert_eq!((plan.instances, plan.reservation), (3, 16 * GIB));
     assert!(!plan.note.unwrap().contains("instead of 16384 MiB"));
 }
@@ -85,7 +99,7 @@ fn a_limited_process_finds_no_more_than_its_limit() {
 #[test]
 #[ignore = "the child process of a_limited_process_finds_no_more_than_its_limit"]
 fn child_prints_what_it_finds() {
-    println!("probed={} instances={} ", probe(1 << 40), plan(1000, &footprint()).instances);
+    println!("probed={} instances={} ", probe(1 << 40), plan(1000, 1000, &footprint()).instances);
 }
 
 proptest! {
@@ -102,7 +116,7 @@ proptest! {
         wanted in 1u32..5000, memories in 1u32..8, limit in 0u64..8 * GIB, room in 0u64..1 << 47,
     ) {
         let footprint = Footprint { memories, memory_limit: limit, ..footprint() };
-        let plan = plan_within(wanted, &footprint, with_room(room));
+        let plan = plan_within(wanted, wanted, &footprint, with_room(room));
         prop_assert!(plan.reservation >= limit);
         prop_assert!(plan.reservation.is_multiple_of(WASM_PAGE));
         prop_assert!((1..=wanted).contains(&plan.instances));
