@@ -74,7 +74,7 @@ impl Instance {
     /// A trap, an exhausted limit, or an exit with a failure: the instance is spoiled.
     pub async fn call(&mut self, request: GuestRequest, answer: Sender) -> wasmtime::Result<()> {
         let abi = self.abi();
-        let Instance { store, entry, policy } = self;
+        let Instance { store, entry, policy, .. } = self;
         store.data().log.begin(request.id);
         match entry {
             Entry::Http02(proxy) => call_http02(store, proxy, request, answer).await,

@@ -308,6 +308,7 @@ impl Exchange {
 
     /// Ends the lease of a guest that has ended.
     fn end(&mut self) {
+        self.account();
         match std::mem::replace(&mut self.guest, GuestState::Ended) {
             GuestState::Returned(lease) => lease.end(End::Clean),
             GuestState::Failed(error, lease) => {
@@ -317,6 +318,13 @@ impl Exchange {
                 }
             }
             GuestState::Running(_) | GuestState::Ended => {}
+        }
+    }
+
+    /// Counts the guest's time: before its lease ends, since the clock may then be another request's.
+    fn account(&self) {
+        if !matches!(self.guest, GuestState::Ended) {
+            self.counters.add_cpu_time(self.clock.take());
         }
     }
 
@@ -335,7 +343,7 @@ fn content_length(head: &response::Parts) -> Option<u64> {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.counters.add_cpu_time(self.clock.used());
+        self.account();
     }
 }
 

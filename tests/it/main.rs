@@ -1,23 +1,28 @@
 //! Integration tests: a real host, asked over HTTP.
 
+mod footprint;
 mod process;
 mod program;
 mod support;
 mod wire;
 
+mod accounts;
 mod admin;
+mod brake;
 mod cache;
 mod cgi;
-mod chaos;
 mod cli;
+mod clocks;
 mod documents;
 mod failures;
 mod folder;
 mod grants;
 mod isolation;
 mod kinds;
+mod leavers;
 mod limits;
 mod outbound;
 mod protocol;
 mod shutdown;
+mod soak;
 mod streaming;

@@ -26,10 +26,12 @@ impl Exchange {
         // Work after the response: until the same deadline.
         let returned = poll_fn(|cx| {
             self.poll_guest(cx);
-            let running = matches!(self.guest, GuestState::Running(_));
-            if running && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(()) }
+            let runs = matches!(self.guest, GuestState::Running(_));
+            if runs && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(!runs) }
         });
-        returned.await;
+        if !returned.await {
+            self.report(&Failure::Deadline(self.timeout));
+        }
         self.end();
     }
 
