@@ -223,17 +223,18 @@ impl Connection {
     }
 
     async fn run(mut self, begin: Instant) {
-        while let Ok(permit) = self.lane.waiting.acquire().await {
+        let lane = self.lane.clone();
+        while let Ok(permit) = lane.waiting.acquire().await {
             permit.forget();
-            let Some(due) = self.lane.due.lock().pop_front() else { continue };
-            self.lane.seen.lock().sent += 1;
+            let Some(due) = lane.due.lock().pop_front() else { continue };
+            lane.seen.lock().sent += 1;
             let keep_alive = match self.exchange().await {
                 Some((status, keep_alive)) => {
-                    self.lane.seen.lock().answered(status, due, begin);
+                    lane.seen.lock().answered(status, due, begin);
                     keep_alive
                 }
                 None => {
-                    self.lane.seen.lock().errors += 1;
+                    lane.seen.lock().errors += 1;
                     false
                 }
             };

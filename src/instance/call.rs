@@ -76,6 +76,8 @@ impl Instance {
         let abi = self.abi();
         let Instance { store, entry, policy, .. } = self;
         store.data().log.begin(request.id);
+        // The one from its making has passed while it was idle: the guest would be interrupted before it does anything.
+        store.set_epoch_deadline(1);
         match entry {
             Entry::Http02(proxy) => call_http02(store, proxy, request, answer).await,
             Entry::Http03(service) => call_http03(store, service, request, answer).await,

@@ -209,7 +209,7 @@ impl Exchange {
                 continue;
             }
             if ended && self.taken.bytes() < self.buffer {
-                return Poll::Ready(Err(self.failure()));
+                return if has_more_to_take(cx) { Poll::Pending } else { Poll::Ready(Err(self.failure())) };
             }
             if self.poll_deadline(cx) {
                 return Poll::Ready(Err(Failure::Deadline(self.timeout)));
@@ -335,6 +335,17 @@ impl Exchange {
             "{failure}"
         );
     }
+}
+
+/// Whether what a guest left behind may be there though a poll gave nothing: when Tokio's budget for the task is used up,
+/// its channels are not looked at. A task that another one has just spawned may begin with hardly any. The task is
+/// woken, to go on with a new budget.
+fn has_more_to_take(cx: &mut Context<'_>) -> bool {
+    let starved = !tokio::task::coop::has_budget_remaining();
+    if starved {
+        cx.waker().wake_by_ref();
+    }
+    starved
 }
 
 fn content_length(head: &response::Parts) -> Option<u64> {

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::taken::PIECE;
-use super::{Body, Exchange, Failure, GuestState};
+use super::{Body, Exchange, Failure, GuestState, has_more_to_take};
 use crate::server::body;
 
 impl Exchange {
@@ -76,6 +76,9 @@ impl Exchange {
                 return Poll::Ready(Err(failure));
             }
             if !matches!(self.guest, GuestState::Running(_)) {
+                if has_more_to_take(cx) {
+                    return Poll::Pending;
+                }
                 return Poll::Ready(Err(self.failure()));
             }
             if self.poll_deadline(cx) {

@@ -1,6 +1,5 @@
 //! A client that leaves: while it is queued, while its guest runs, or in the middle of either body.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,6 +14,8 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
@@ -24,7 +25,12 @@ pub struct Leaver {
     address: SocketAddr,
     random: Rng,
     /// An HTTP/2 connection on which only streams have been reset so far.
-    http2: Option<SendRequest<Part>>,
+    http2: Option<Http2>,
+}
+
+struct Http2 {
+    sender: SendRequest<Part>,
+    connection: JoinHandle<hyper::Result<()>>,
 }
 
 /// What it asks for, and when it leaves: when it has read enough, or has waited long enough.
@@ -49,12 +55,16 @@ enum Manner {
     Disconnect,
 }
 
-/// A body of which this comes, and then nothing, not even its end.
-pub struct Part {
+/// A body of which this comes, and then nothing, until its client leaves. A whole one has no more to come.
+struct Part {
     sent: Option<Bytes>,
-    /// Nothing was declared, so that it is over at once.
-    is_whole: bool,
+    rest: Option<oneshot::Receiver<()>>,
 }
+
+/// The client has left: its stream is reset.
+#[derive(Debug, thiserror::Error)]
+#[error("the client has left")]
+struct Left;
 
 const GREETING: &str = "Hello from Hostler!\n";
 
@@ -139,18 +149,19 @@ impl Leaver {
             let stream = TcpStream::connect(self.address).await.ok()?;
             let made = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
             let (sender, connection) = made.ok()?;
-            tokio::spawn(connection);
-            self.http2 = Some(sender);
+            self.http2 = Some(Http2 { sender, connection: tokio::spawn(connection) });
         }
-        let sender = self.http2.as_mut()?;
+        let sender = &mut self.http2.as_mut()?.sender;
         sender.ready().await.ok()?;
         let uri = format!("http://a{}", visit.path);
+        // Dropped when it leaves, which is what the body waits for.
+        let (_stays, rest) = oneshot::channel();
         let request = match visit.body {
             Some((declared, sent)) => {
-                let part = Part { sent: Some(vec![b'x'; sent].into()), is_whole: false };
+                let part = Part { sent: Some(vec![b'x'; sent].into()), rest: Some(rest) };
                 Request::post(uri).header("content-length", declared).body(part)
             }
-            None => Request::get(uri).body(Part { sent: None, is_whole: true }),
+            None => Request::get(uri).body(Part { sent: None, rest: None }),
         };
         let answer = sender.send_request(request.ok()?);
         let read = async {
@@ -172,20 +183,26 @@ impl Leaver {
 
 impl http_body::Body for Part {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Left;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match (self.sent.take(), self.is_whole) {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Left>>> {
+        match (self.sent.take(), &mut self.rest) {
             (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            (None, true) => Poll::Ready(None),
-            (None, false) => Poll::Pending,
+            (None, Some(rest)) => Pin::new(rest).poll(cx).map(|_| Some(Err(Left))),
+            (None, None) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_whole
+        self.sent.is_none() && self.rest.is_none()
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }

@@ -1,6 +1,7 @@
 //! Deploys while all else goes on.
 
 use super::Seen;
+use super::good::get;
 use crate::support::{TestHost, guest};
 
 /// Apps that are deployed again and again; the good among them are served on.
@@ -37,10 +38,10 @@ async fn redeploy(host: &TestHost, app: &str, version: usize) {
 async fn come_and_go(host: &TestHost) {
     host.put_app("guest", "hello");
     host.until("the app is live", || host.release("guest") > 0).await;
-    assert_eq!(host.get("/guest").await.text(), "Hello from Hostler!\n");
+    assert_eq!(get(host, "/guest").await.text(), "Hello from Hostler!\n");
     host.remove("guest.wasm");
     host.until("the app is gone", || host.find("guest").is_none()).await;
-    assert_eq!(host.get("/guest").await.status, 404);
+    assert_eq!(get(host, "/guest").await.status, 404);
 }
 
 /// What can't be served takes nothing down.

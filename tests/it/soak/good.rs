@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
+
 use super::Seen;
-use crate::support::TestHost;
+use crate::support::{Answer, TestHost};
 use crate::wire::Wire;
 
 /// A request to an app that behaves, and what all of its answers are.
 pub struct Good {
-    path: &'static str,
+    pub path: &'static str,
     begins: &'static str,
     ends: &'static str,
 }
@@ -22,14 +25,18 @@ pub const ALL: [Good; 6] = [
     Good { path: "/ticks?n=4&ms=5", begins: "id: 1\n", ends: "tick 4\n\n" },
 ];
 
-/// Connections that [`TestHost::get`] may keep open: one for each that asks by it.
-pub const KEPT: usize = ALL.len() + 2;
+/// No connection is kept, so that all that are open afterwards are leaks.
+const CLOSE: [(&str, &str); 1] = [("connection", "close")];
 
 const LARGE: usize = 1_000_000;
 const SLOW_BYTES: usize = 400_000;
 
+pub async fn get(host: &TestHost, path: &str) -> Answer {
+    host.send(Method::GET, path, &CLOSE, Bytes::new()).await.expect("an answer")
+}
+
 pub async fn ask(host: &TestHost, good: &Good, seen: &Seen) {
-    let answer = host.get(good.path).await;
+    let answer = get(host, good.path).await;
     let text = answer.text();
     assert_eq!(answer.status, 200, "{}: {text}", good.path);
     assert!(text.starts_with(good.begins) && text.ends_with(good.ends), "{}: {text}", good.path);
@@ -39,7 +46,8 @@ pub async fn ask(host: &TestHost, good: &Good, seen: &Seen) {
 /// A body that is streamed both ways at once.
 pub async fn upload(host: &TestHost, seen: &Seen) {
     let body: Vec<u8> = (0..LARGE).map(|at| at as u8).collect();
-    let answer = host.post("/upload", body.clone()).await;
+    let body = Bytes::from(body);
+    let answer = host.send(Method::POST, "/upload", &CLOSE, body.clone()).await.expect("an answer");
     assert_eq!(answer.status, 200);
     assert!(answer.body == body, "the echo is another one");
     seen.note("right: upload");

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Seen;
+use crate::support::PATIENCE;
 
 pub struct Wanderer {
     address: SocketAddr,
@@ -33,8 +34,8 @@ const TARGETS: [Target; 18] = [
     Target("/hello", &[200]),
     Target("/counter?scan=1", &[200]),
     Target("/trapper?when=before", &[500]),
-    Target("/trapper?when=after&bytes=100", &[500]),
-    Target("/trapper?when=after&bytes=1200000", &[]),
+    Target("/trapper?when=after&bytes=100", &[]),
+    Target("/trapper?when=after&bytes=20000", &[]),
     Target("/trapper?when=nothing", &[502]),
     Target("/trapper?when=error", &[502]),
     Target("/spinner", &[504]),
@@ -66,7 +67,9 @@ impl Wanderer {
             _ => Leaves::Never,
         };
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        match (self.exchange(request.as_bytes(), leaves).await, leaves) {
+        let exchange = tokio::time::timeout(PATIENCE, self.exchange(request.as_bytes(), leaves));
+        let answer = exchange.await.unwrap_or_else(|_| panic!("{path} takes too long"));
+        match (answer, leaves) {
             (Ok(answer), Leaves::Never) if !answer.is_empty() => {
                 let answer = String::from_utf8_lossy(&answer);
                 let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
