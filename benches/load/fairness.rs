@@ -3,13 +3,13 @@
 //! Both orders count: `b` had an instance before the flood, or the flood had taken all there is before `b` was first
 //! asked. Wanted: the 99th percentile of `b` is at most twice what it is alone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hostler::compare::bench::{Counts, Table};
 use serde::Serialize;
 
-use crate::open_loop::OpenLoop;
-use crate::stage::{App, Host, Latency, Stage, figure};
+use crate::open_loop::{OpenLoop, Seen};
+use crate::stage::{App, GRACE, Host, Latency, Stage, figure};
 
 /// A kind of flood.
 struct Flood {
@@ -67,8 +67,8 @@ struct Found {
     order: Order,
     alone: Phase,
     flooded: Phase,
-    /// Until `b`'s first answer under the flood, milliseconds.
-    first_ms: f64,
+    /// Until `b`'s first answer under the flood, milliseconds; none if it was no right one, or none came in time.
+    first_ms: Option<f64>,
     flood_answers: Counts,
 }
 
@@ -81,8 +81,8 @@ const RATE: f64 = 50.0;
 const OPEN: Duration = Duration::from_secs(4);
 /// With one connection.
 const CLOSED: Duration = Duration::from_secs(2);
-/// Over before the second request could be begun.
-const ONE_REQUEST: Duration = Duration::from_nanos(1);
+/// Over before the second request is due.
+const ONE_REQUEST: Duration = Duration::from_millis(1);
 /// Until the flood has taken what it can get.
 const RISE: Duration = Duration::from_millis(700);
 /// After the flood, until its last guests have ended.
@@ -115,21 +115,18 @@ async fn measure(stage: &Stage, flood: &Flood, order: Order) -> anyhow::Result<F
         }
     };
     let (flooded, first, flood_answers) = flooded;
-    Ok(Found { flood: flood.name, order, alone, flooded, first_ms: first.as_secs_f64() * 1e3, flood_answers })
+    Ok(Found { flood: flood.name, order, alone, flooded, first_ms: first, flood_answers })
 }
 
 /// A phase under the flood, and how long its first answer took.
-async fn under(stage: &Stage, host: &Host, flood: &Flood) -> anyhow::Result<(Phase, Duration, Counts)> {
+async fn under(stage: &Stage, host: &Host, flood: &Flood) -> anyhow::Result<(Phase, Option<f64>, Counts)> {
     // The flood goes on a little longer than what is measured in it.
-    let lasts = RISE + RISE + OPEN + CLOSED + Duration::from_secs(1);
+    let lasts = RISE + OPEN + CLOSED + GRACE + Duration::from_secs(1);
     let flooding = host.closed_loop(stage, flood.path, flood.status, FLOOD_CONNECTIONS, lasts);
     let asking = async {
         tokio::time::sleep(RISE).await;
-        let begin = Instant::now();
-        let first = host.closed_loop(stage, "/b", 200, 1, ONE_REQUEST);
-        first.await?;
-        let first = begin.elapsed();
-        anyhow::Ok((phase(stage, host).await?, first))
+        let first = ask(stage, host, 1, ONE_REQUEST).await?;
+        anyhow::Ok((phase(stage, host).await?, Latency::of(&first.served).max))
     };
     let (flooded, asked) = tokio::join!(flooding, asking);
     let (phase, first) = asked?;
@@ -137,15 +134,8 @@ async fn under(stage: &Stage, host: &Host, flood: &Flood) -> anyhow::Result<(Pha
 }
 
 async fn phase(stage: &Stage, host: &Host) -> anyhow::Result<Phase> {
-    let open_loop = OpenLoop {
-        address: host.server.address(),
-        request: host.request("/b"),
-        rate: RATE,
-        duration: OPEN,
-        connections: 16,
-        cores: stage.load_cores(),
-    };
-    let seen = open_loop.run().await?;
+    // As many connections as requests: none of them waits for another one's answer.
+    let seen = ask(stage, host, (RATE * OPEN.as_secs_f64()) as usize, OPEN).await?;
     let right = seen.count(200);
     let open_loop =
         Asked { latency: Latency::of(&seen.served), right, failed: seen.sent + seen.unsent - right };
@@ -157,6 +147,18 @@ async fn phase(stage: &Stage, host: &Host) -> anyhow::Result<Phase> {
         failed: counts.wrong + counts.errors + counts.unfinished,
     };
     Ok(Phase { open_loop, closed_loop })
+}
+
+async fn ask(stage: &Stage, host: &Host, connections: usize, duration: Duration) -> anyhow::Result<Seen> {
+    let load = OpenLoop {
+        address: host.server.address(),
+        request: host.request("/b"),
+        rate: RATE,
+        duration,
+        connections,
+        cores: stage.load_cores(),
+    };
+    load.run().await
 }
 
 fn table(all: &[Found]) -> Table<11> {
@@ -195,7 +197,7 @@ fn table(all: &[Found]) -> Table<11> {
                 figure(flooded.latency.max),
                 figure(ratio),
                 format!("{} of {}", flooded.failed, flooded.failed + flooded.right),
-                figure(Some(found.first_ms)),
+                figure(found.first_ms),
             ]);
         }
     }
