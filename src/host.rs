@@ -162,6 +162,11 @@ impl Host {
         self.admin.status()
     }
 
+    /// Clients' connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.drain.connections()
+    }
+
     /// How far the deployer is: for those who wait for the folder's apps to be live.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()

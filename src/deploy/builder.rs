@@ -124,7 +124,12 @@ impl Builder {
         let Prepared { app, file, config, mount, checked, code, origin } = prepared;
         let config = Arc::new(config);
         let outbound = self.outbound.for_app(&app, config.outbound.clone());
-        let policy = Arc::new(InstancePolicy { app: app.clone(), config: config.clone(), outbound });
+        let policy = Arc::new(InstancePolicy {
+            app: app.clone(),
+            config: config.clone(),
+            counters: counters.clone(),
+            outbound,
+        });
         let factory = match code {
             PreparedCode::Loaded(code) => {
                 Factory::new(AppCode::link(checked.kind, &code).map_err(link_error)?, policy)

@@ -113,7 +113,7 @@ struct Reading {
 }
 
 impl Load {
-    pub(super) fn new(cores: Arc<Cores>, weight: u32) -> Arc<Self> {
+    pub fn new(cores: Arc<Cores>, weight: u32) -> Arc<Self> {
         Arc::new(Self {
             cores,
             weight,
@@ -182,7 +182,7 @@ impl Load {
     }
 
     /// A request runs from now on, whether there was a turn for it or not.
-    pub(super) fn turn(self: &Arc<Self>) -> Turn {
+    pub fn turn(self: &Arc<Self>) -> Turn {
         self.running.fetch_add(1, SeqCst);
         Turn { load: Arc::clone(self), is_running: AtomicBool::new(true) }
     }
@@ -191,7 +191,7 @@ impl Load {
         self.queued.store(waiting, SeqCst);
     }
 
-    pub(super) fn running(&self) -> u32 {
+    pub fn running(&self) -> u32 {
         self.running.load(Relaxed)
     }
 
