@@ -33,12 +33,10 @@ fn pool(size: u32, on_end: OnEnd) -> Pool<Nothing> {
     let policy = Policy {
         min_idle: size,
         max: size,
-        weight: 100,
         max_idle: size,
         queue_size: 1_000,
         queue_timeout: Duration::from_secs(60),
         idle_time: Duration::from_secs(60),
-        max_lifetime: None,
         on_end,
         weight: 1,
         max_lifetime: None,

@@ -142,7 +142,7 @@ mod tests {
         });
         let clock = CpuClock::new(Duration::from_secs(1));
         let mut measured = Measured::new(guest, clock, Some(load.turn()));
-        let mut poll = |measured: &mut Measured<_>| {
+        let poll = |measured: &mut Measured<_>| {
             assert!(Pin::new(measured).poll(&mut Context::from_waker(Waker::noop())).is_pending());
         };
         assert_eq!(load.running(), 1);

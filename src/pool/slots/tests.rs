@@ -8,12 +8,10 @@ fn policy(max: u32, on_end: OnEnd) -> Policy {
     Policy {
         min_idle: 0,
         max,
-        weight: 100,
         max_idle: max,
         queue_size: 4,
         queue_timeout: Duration::from_secs(1),
         idle_time: Duration::from_secs(60),
-        max_lifetime: None,
         on_end,
         weight: 1,
         max_lifetime: None,

@@ -20,12 +20,10 @@ pub fn policy(max: u32, min_idle: u32, max_idle: u32, on_end: OnEnd) -> Policy {
     Policy {
         min_idle,
         max,
-        weight: 100,
         max_idle,
         queue_size: 8,
         queue_timeout: QUEUE_TIMEOUT,
         idle_time: IDLE_TIME,
-        max_lifetime: None,
         on_end,
         weight: 1,
         max_lifetime: None,
