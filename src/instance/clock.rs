@@ -13,9 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use wasmtime::UpdateDeadline;
 
 use crate::engine::thread_cpu_time;
+use crate::pool::Turn;
+
+/// What a guest may use of the processor before it cedes its turn to others that wait for one. Most requests need less,
+/// and end sooner if they run without a break.
+const LONG: Duration = Duration::from_millis(50);
 
 /// The guest used more time than its `cpu_time`.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +30,6 @@ pub struct CpuTimeExceeded(pub Duration);
 
 /// The time one instance has spent inside its guest. Written by the task that polls the guest and read, in the same
 /// thread, by the interruptions within that poll: the atomics are there for sharing, not for races.
-#[derive(Debug)]
 pub struct CpuClock {
     origin: Instant,
     limit: Duration,
@@ -38,6 +43,8 @@ pub struct CpuClock {
     was_interrupted: AtomicBool,
     /// It was interrupted in the stretch under way: it has more to do.
     gave_way: AtomicBool,
+    /// The request's turn to run, and the time used when it began.
+    turn: Mutex<Option<(Arc<Turn>, Duration)>>,
 }
 
 impl CpuClock {
@@ -50,6 +57,7 @@ impl CpuClock {
             by_thread: AtomicBool::new(false),
             was_interrupted: AtomicBool::new(false),
             gave_way: AtomicBool::new(false),
+            turn: Mutex::new(None),
         })
     }
 
@@ -57,6 +65,11 @@ impl CpuClock {
     pub fn take(&self) -> Duration {
         self.was_interrupted.store(false, Relaxed);
         Duration::from_nanos(self.used.swap(0, Relaxed))
+    }
+
+    /// A request's turn begins, or it is over.
+    pub fn set_turn(&self, turn: Option<Arc<Turn>>) {
+        *self.turn.lock() = turn.map(|turn| (turn, Duration::from_nanos(self.used.load(Relaxed))));
     }
 
     /// Begins a stretch of time: a poll of the guest, or something else that is done for it.
@@ -90,12 +103,22 @@ impl CpuClock {
     /// What to do at an interruption: let others run and go on, or end the guest.
     pub fn interrupted(&self) -> wasmtime::Result<UpdateDeadline> {
         self.was_interrupted.store(true, Relaxed);
-        if Duration::from_nanos(self.used.load(Relaxed)) + self.inside() > self.limit {
+        let used = Duration::from_nanos(self.used.load(Relaxed)) + self.inside();
+        if used > self.limit {
             return Err(wasmtime::Error::new(CpuTimeExceeded(self.limit)));
         }
         self.gave_way.store(true, Relaxed);
         // Not a plain yield: that would put the guest at the front of the queue again.
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        Ok(UpdateDeadline::YieldCustom(
+            1,
+            match &mut *self.turn.lock() {
+                Some((turn, began)) if used.saturating_sub(*began) > LONG => {
+                    *began = used;
+                    Box::pin(Arc::clone(turn).cede())
+                }
+                _ => Box::pin(tokio::task::yield_now()),
+            },
+        ))
     }
 }
 

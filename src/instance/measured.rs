@@ -24,7 +24,7 @@ pub struct Measured<F> {
 
 /// Whether the guest runs, or could. It is its own waker, and wakes the task.
 struct Runs {
-    turn: Turn,
+    turn: Arc<Turn>,
     /// Woken since the last poll began.
     woken: AtomicBool,
     /// It is not polled, whatever wakes it: it was set aside, or its future is gone.
@@ -33,7 +33,8 @@ struct Runs {
 }
 
 impl<F: Future + Unpin> Measured<F> {
-    pub fn new(guest: F, clock: Arc<CpuClock>, turn: Option<Turn>) -> Self {
+    pub fn new(guest: F, clock: Arc<CpuClock>, turn: Option<Arc<Turn>>) -> Self {
+        clock.set_turn(turn.clone());
         let runs = turn.map(|turn| {
             let runs = Arc::new(Runs::new(turn));
             let waker = Waker::from(Arc::clone(&runs));
@@ -77,11 +78,14 @@ impl<F> Drop for Measured<F> {
     /// What the guest waited for may still have its waker.
     fn drop(&mut self) {
         self.set_aside();
+        if self.runs.is_some() {
+            self.clock.set_turn(None);
+        }
     }
 }
 
 impl Runs {
-    fn new(turn: Turn) -> Self {
+    fn new(turn: Arc<Turn>) -> Self {
         let (woken, is_aside) = (AtomicBool::new(false), AtomicBool::new(false));
         Runs { turn, woken, is_aside, task: AtomicWaker::new() }
     }

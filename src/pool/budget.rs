@@ -81,9 +81,15 @@ impl Budget {
         Pressure::from_u8(self.0.pressure.load(Relaxed))
     }
 
-    /// Says how scarce memory is; what that means is done at the pools' next upkeep, and to the next request.
+    /// Says how scarce memory is. It counts for the next request; idle instances go at the pools' next upkeep.
     pub fn set_pressure(&self, pressure: Pressure) {
-        self.0.pressure.store(pressure as u8, Relaxed);
+        if self.0.pressure.swap(pressure as u8, Relaxed) == pressure as u8 {
+            return;
+        }
+        let members = Arc::clone(&self.0.state.lock().members);
+        for member in members.iter().filter_map(|(_, member)| member.upgrade()) {
+            member.press(pressure);
+        }
     }
 
     /// The processors that all pools share.
@@ -217,6 +223,8 @@ pub(super) trait Member: Send + Sync {
     fn spare(&self) -> u32;
     /// Drops the oldest of these, and with it its permit. Without one it does nothing.
     fn give_up(self: Arc<Self>);
+    /// Memory is so scarce now.
+    fn press(&self, pressure: Pressure);
     /// There are units for this pool, which is first in line: it has to call [`Budget::take_turn`].
     fn take_turn(self: Arc<Self>);
 }

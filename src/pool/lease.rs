@@ -33,7 +33,7 @@ impl<M: Manager> Lease<M> {
 
     /// The request's turn to run, to be paused while it waits for something and dropped when it has ended; else it runs
     /// until the lease ends.
-    pub fn take_turn(&mut self) -> Option<Turn> {
+    pub fn take_turn(&mut self) -> Option<Arc<Turn>> {
         self.0.as_mut()?.place.turn.take()
     }
 }

@@ -7,16 +7,20 @@
 //! the processors by their weights.
 //!
 //! A request *runs* from its lease on, except while its guest waits for something: its [`Turn`] is paused then, and
-//! resumed the moment that the guest is woken, for a guest under way is never held up here. Whoever waits for a turn is
-//! looked at each time one ends or is paused.
+//! resumed the moment that the guest is woken. One that has run for long *cedes* its turn where it is interrupted, if
+//! others wait for one: it then goes on in its turn among those that ceded theirs, who alternate with new requests. So a
+//! request that takes seconds delays others of its app no longer than a short one does. Whoever waits for a turn is looked
+//! at each time one ends or is paused.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 /// A thread that has been awake for so long has more to do than it can.
 const NO_REST: Duration = Duration::from_millis(1);
@@ -103,6 +107,10 @@ pub struct Load {
     worked: AtomicU64,
     is_busy: AtomicBool,
     meter: Mutex<Option<Reading>>,
+    /// Guests that have ceded their turns, in order.
+    ceded: Mutex<VecDeque<oneshot::Sender<()>>>,
+    /// The next turn is a new request's.
+    new_is_next: AtomicBool,
     pool: OnceLock<Weak<dyn Waits>>,
 }
 
@@ -122,6 +130,8 @@ impl Load {
             worked: AtomicU64::new(0),
             is_busy: AtomicBool::new(false),
             meter: Mutex::new(None),
+            ceded: Mutex::new(VecDeque::new()),
+            new_is_next: AtomicBool::new(true),
             pool: OnceLock::new(),
         })
     }
@@ -182,9 +192,9 @@ impl Load {
     }
 
     /// A request runs from now on, whether there was a turn for it or not.
-    pub fn turn(self: &Arc<Self>) -> Turn {
+    pub fn turn(self: &Arc<Self>) -> Arc<Turn> {
         self.running.fetch_add(1, SeqCst);
-        Turn { load: Arc::clone(self), is_running: AtomicBool::new(true) }
+        Arc::new(Turn { load: Arc::clone(self), is_running: AtomicBool::new(true) })
     }
 
     pub(super) fn set_queued(&self, waiting: usize) {
@@ -203,11 +213,42 @@ impl Load {
     /// queues after the turn is free: one of the two sees the other.
     fn leave(&self) {
         self.running.fetch_sub(1, SeqCst);
+        if self.new_is_next.fetch_xor(true, SeqCst) {
+            self.admit();
+            self.go_on();
+        } else {
+            self.go_on();
+            self.admit();
+        }
+    }
+
+    /// Lets those run that queue, as far as there are turns.
+    fn admit(&self) {
         if self.queued.load(SeqCst) > 0
             && let Some(pool) = self.pool.get().and_then(Weak::upgrade)
         {
             pool.room_to_run();
         }
+    }
+
+    /// Lets those run that ceded their turns.
+    fn go_on(&self) {
+        while self.has_turn() {
+            let Some(next) = self.ceded.lock().pop_front() else { return };
+            // That wakes the guest, which resumes its turn. One that is gone has no use for it.
+            let _ = next.send(());
+        }
+    }
+
+    /// A place among those that have ceded their turns, if anybody would have this one.
+    fn line_up(&self) -> Option<oneshot::Receiver<()>> {
+        let mut ceded = self.ceded.lock();
+        if self.queued.load(SeqCst) == 0 && ceded.is_empty() {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        ceded.push_back(sender);
+        Some(receiver)
     }
 }
 
@@ -236,6 +277,18 @@ impl Turn {
         if !self.is_running.swap(true, SeqCst) {
             self.load.running.fetch_add(1, SeqCst);
         }
+    }
+
+    /// The guest has run for long, and waits for its next turn if others wait for one, too. It must be polled with a
+    /// waker that resumes the turn.
+    pub async fn cede(self: Arc<Self>) {
+        if let Some(next) = self.load.line_up() {
+            self.pause();
+            // The sender is dropped with the pool at the earliest: then nobody waits any more.
+            let _ = next.await;
+            self.resume();
+        }
+        tokio::task::yield_now().await;
     }
 
     /// The guest has run for so long.

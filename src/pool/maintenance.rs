@@ -46,7 +46,7 @@ impl<M: Manager> Shared<M> {
 
     pub(super) fn tend(self: &Arc<Self>, now: Instant) -> Tended {
         self.load.assess(now);
-        self.with(|books| books.slots.tick(now, self.budget.pressure()));
+        self.with(|books| books.slots.tick(now));
         let retired: Vec<_> = std::iter::from_fn(|| self.with(|books| books.slots.retire(now)))
             .map(|ready| self.held(Phase::Leaving, ready))
             .collect();

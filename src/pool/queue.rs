@@ -7,16 +7,18 @@
 //! - the newest is served first: those who are served have hardly waited;
 //! - the wait allowed halves with each patience that goes by, down to one patience: the others are told soon.
 //!
-//! The *patience* is 100 ms, or longer for a pool that serves so slowly that such a wait is nothing: as long as eight of
-//! its servings take. Overload begins when the queue has not been empty for one patience and the oldest has waited for
+//! The *patience* is a fiftieth of `queue_timeout`, at least 100 ms, or longer for a pool that serves so slowly that such a
+//! wait is nothing: as long as eight of its servings take. So a pool that serves nobody is stuck and not overloaded, and
+//! only `queue_timeout` counts. Overload begins when the queue has not been empty for one patience and the oldest has waited for
 //! as long; it is over when the queue is empty, or has been so short for one patience that all in it could be served
 //! within half of one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The wait that is no sign of overload.
+/// The wait that is no sign of overload, and the same as a part of `queue_timeout`.
 const PATIENCE: Duration = Duration::from_millis(100);
+const PART: u32 = 50;
 
 /// For a pool that serves slowly, that of so many servings.
 const SERVINGS: u32 = 8;
@@ -91,8 +93,7 @@ impl<W> Queue<W> {
         self.assess(now);
         let (_, Waiting { waiter, .. }) =
             if self.overload.is_some() { self.waiting.pop_last()? } else { self.waiting.pop_first()? };
-        let interval = now.saturating_duration_since(self.served.max(self.filled)).as_secs_f64();
-        self.interval += LATEST * (interval - self.interval);
+        self.interval += LATEST * (self.since_served(now).as_secs_f64() - self.interval);
         self.served = now;
         Some(waiter)
     }
@@ -129,15 +130,20 @@ impl<W> Queue<W> {
 
     /// How long a request may wait under overload; `None` without.
     fn allowed(&self, now: Instant) -> Option<Duration> {
-        let patience = self.patience();
+        let patience = self.patience(now);
         let since = now.saturating_duration_since(self.overload?);
         let halvings = 1 + (since.as_nanos() / patience.as_nanos().max(1)).min(30) as u32;
         Some((self.timeout / (1 << halvings)).max(patience))
     }
 
-    fn patience(&self) -> Duration {
-        let slow = Duration::from_secs_f64(self.interval * f64::from(SERVINGS));
-        slow.min(self.timeout).max(PATIENCE)
+    fn patience(&self, now: Instant) -> Duration {
+        let interval = Duration::from_secs_f64(self.interval).max(self.since_served(now));
+        interval.saturating_mul(SERVINGS).min(self.timeout).max(self.timeout / PART).max(PATIENCE)
+    }
+
+    /// How long somebody has waited since the last one was served.
+    fn since_served(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.served.max(self.filled))
     }
 
     fn assess(&mut self, now: Instant) {
@@ -145,7 +151,7 @@ impl<W> Queue<W> {
             self.overload = None;
             return;
         };
-        let patience = self.patience();
+        let patience = self.patience(now);
         let has_lasted = |since| now.saturating_duration_since(since) >= patience;
         match self.overload {
             None if has_lasted(self.filled) && has_lasted(oldest.since) => {

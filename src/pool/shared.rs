@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::budget::{Budget, Id, Member, Permit};
+use super::budget::{Budget, Id, Member, Permit, Pressure};
 use super::load::{Load, Turn, Waits};
 use super::slots::{Comes, Next, Phase, Put, Slots};
 use super::{LeaseError, Manager, Policy, Stats};
@@ -80,7 +80,7 @@ pub(super) struct Place<M: Manager> {
     /// Where the books count it.
     pub(super) phase: Phase,
     /// The turn to run of the request that it is for.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<Arc<Turn>>,
     /// `None` once the place has been put back into the books.
     permit: Option<Permit>,
 }
@@ -114,6 +114,7 @@ impl<M: Manager> Shared<M> {
         });
         let member: Weak<Self> = Arc::downgrade(&shared);
         budget.register(shared.id, member.clone());
+        shared.press(budget.pressure());
         shared.load.serves(member);
         shared
     }
@@ -289,6 +290,10 @@ impl<M: Manager> Member for Shared<M> {
         if let Some(ready) = self.with(|books| books.slots.give_up()) {
             drop(self.held(Phase::Leaving, ready));
         }
+    }
+
+    fn press(&self, pressure: Pressure) {
+        self.with(|books| books.slots.set_pressure(pressure));
     }
 
     fn take_turn(self: Arc<Self>) {

@@ -287,12 +287,19 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         self.spares.took(time);
     }
 
-    /// Looks anew how many idle instances are worth keeping. To be called about once a second.
-    pub fn tick(&mut self, now: Instant, pressure: Pressure) {
+    /// Memory is so scarce from now on.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
         self.pressure = pressure;
+        if pressure >= Pressure::Spares {
+            self.target = 0;
+        }
+    }
+
+    /// Looks anew how many idle instances are worth keeping. To be called about once a second.
+    pub fn tick(&mut self, now: Instant) {
         self.spares.tick(now);
         let worth = self.spares.target(now, self.policy.idle_time).min(self.policy.max_idle);
-        self.target = match pressure {
+        self.target = match self.pressure {
             Pressure::None => self.policy.min_idle.max(worth),
             Pressure::Growth => self.policy.min_idle,
             Pressure::Spares | Pressure::Shed => 0,

@@ -12,10 +12,11 @@ const THREADS: u32 = 2;
 const BURST: u32 = 4 * THREADS;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_spinning_requests_some_run_and_the_others_wait_while_other_apps_answer() {
+async fn of_many_spinning_requests_few_run_at_once_while_other_apps_answer() {
     let host = TestHost::builder()
+        .config("[defaults]\nqueue_timeout = \"60s\"\nrequest_timeout = \"60s\"")
         .app("spinner", "spinner")
-        .app_config("spinner", "cpu_time = \"200ms\"\nqueue_timeout = \"60s\"\nrequest_timeout = \"60s\"")
+        .app_config("spinner", "cpu_time = \"300ms\"")
         .app("hello", "hello")
         .start()
         .await;
@@ -26,7 +27,7 @@ async fn of_many_spinning_requests_some_run_and_the_others_wait_while_other_apps
         let mut hellos = 0;
         while stats().leased > 0 {
             let now = stats();
-            assert!(now.running <= BURST && now.leased <= BURST, "{now:?}");
+            assert!(now.running <= BURST, "{now:?}");
             assert_eq!(host.get("/hello").await.status, StatusCode::OK);
             hellos += 1;
         }

@@ -112,7 +112,7 @@ async fn many_pages(name: &str, set: impl FnOnce(&mut EngineSettings)) -> Result
     let state = Probe::named("state");
     let host = TestHost::builder()
         .settings(set)
-        .config("[defaults]\nmax_instances = 8\nqueue_timeout = \"60s\"")
+        .config("[defaults]\nmax_instances = 8\nqueue_timeout = \"5m\"")
         .bytes(state.app, &state.wasm_of_pages(1_000))
         .start()
         .await;
@@ -125,7 +125,7 @@ async fn many_pages(name: &str, set: impl FnOnce(&mut EngineSettings)) -> Result
 /// A host with all probes. They have fewer instances together than they would like, so they also get slots of the
 /// allocator that others were in.
 fn probes(builder: Builder) -> Builder {
-    let text = "[defaults]\nmax_instances = 8\nqueue_timeout = \"30s\"";
+    let text = "[defaults]\nmax_instances = 8\nqueue_timeout = \"5m\"";
     let builder = builder.settings(|settings| settings.instances = 12).config(text);
     ALL.iter().fold(builder, |builder, probe| match probe.wasm() {
         Some(bytes) => builder.bytes(probe.app, &bytes),

@@ -63,6 +63,8 @@ impl Member for Fake {
         drop(permit);
     }
 
+    fn press(&self, _: Pressure) {}
+
     fn take_turn(self: Arc<Self>) {
         let id = self.places.lock().pop_front().expect("it stands in line");
         let wants = self.needs.load(Relaxed) > 0;
@@ -159,6 +161,7 @@ fn a_long_line_is_served_on_a_shallow_stack() {
             0
         }
         fn give_up(self: Arc<Self>) {}
+        fn press(&self, _: Pressure) {}
         fn take_turn(self: Arc<Self>) {
             let id = self.1.lock().pop_front().expect("it stands in line");
             drop(self.0.take_turn(id, true));
@@ -262,6 +265,7 @@ fn a_pool_that_panics_does_not_stop_the_line() {
             0
         }
         fn give_up(self: Arc<Self>) {}
+        fn press(&self, _: Pressure) {}
         fn take_turn(self: Arc<Self>) {
             panic!("an instance's destructor")
         }

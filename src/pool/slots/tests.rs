@@ -327,7 +327,8 @@ impl World {
             }
             Op::Tick(pressure) => {
                 self.pressure = pressure;
-                self.books.tick(self.now, pressure);
+                self.books.set_pressure(pressure);
+                self.books.tick(self.now);
                 self.settle();
             }
             Op::Close => self.close(),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::advance;
+use tokio::time::{advance, sleep};
 
 use super::rig::{Rig, pooled, until};
-use crate::pool::{End, LeaseError, load};
+use crate::pool::{Budget, End, LeaseError, load};
 
 /// A pool that has kept the only processor busy, asked on a thread that has no rest.
 async fn busy(max: u32) -> Rig {
@@ -92,18 +92,50 @@ async fn a_pool_that_is_not_busy_is_not_held_up_by_one_that_is() {
 async fn whoever_waits_too_long_in_an_overload_is_told_so() {
     let mut policy = pooled(1);
     policy.queue_timeout = Duration::from_secs(5);
-    let rig = Rig::new(policy);
-    let lease = rig.lease().await;
-    let waits = rig.spawn_lease();
-    until(|| rig.pool.stats().waiting == 1).await;
-    // The only instance does not come back, and the queue is not empty again.
-    for _ in 0..10 {
-        advance(Duration::from_secs(1) / 2).await;
-        rig.tend();
+    policy.queue_size = 1_000;
+    let rig = Rig::within(&Budget::new(1, 1_000), policy, 1);
+    // Each has its instance for 10 ms, and two come meanwhile.
+    let ask = || {
+        let pool = rig.pool.clone();
+        tokio::spawn(async move {
+            let lease = pool.lease().await?;
+            sleep(Duration::from_millis(10)).await;
+            lease.end(End::Clean);
+            Ok(())
+        })
+    };
+    let mut requests = Vec::new();
+    while rig.pool.stats().shed == 0 {
+        requests.extend([ask(), ask()]);
+        sleep(Duration::from_millis(10)).await;
+        assert!(requests.len() < 1_000);
     }
-    assert_eq!(waits.await.unwrap().err(), Some(LeaseError::Overloaded));
-    assert_eq!(rig.pool.stats().shed, 1);
-    lease.end(End::Clean);
+    assert!(rig.pool.stats().is_overloaded);
+    let mut told = 0;
+    for request in requests {
+        told += usize::from(request.await.unwrap() == Err(LeaseError::Overloaded));
+    }
+    assert_eq!(rig.pool.stats().shed, told as u64);
+    rig.ends_whole().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_has_run_for_long_cedes_its_turn_and_has_it_again() {
+    let rig = busy(3).await;
+    let mut first = rig.lease().await;
+    let turn = first.take_turn().expect("its turn");
+    let next = rig.spawn_lease();
+    until(|| rig.pool.stats().waiting == 1).await;
+    let ceded = tokio::spawn(std::sync::Arc::clone(&turn).cede());
+    let second = next.await.unwrap().unwrap();
+    assert!(!ceded.is_finished());
+    assert_eq!(rig.pool.stats().running, 1);
+    second.end(End::Clean);
+    ceded.await.unwrap();
+    assert_eq!(rig.pool.stats().running, 1);
+    // Nobody else wants it.
+    std::sync::Arc::clone(&turn).cede().await;
+    drop((turn, first));
     rig.ends_whole().await;
 }
 
