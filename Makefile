@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint bench side-by-side
+.PHONY: help serve test guests guests-all lint bench bench-fairness bench-overload bench-brake bench-account troubles leavers soak side-by-side
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -41,6 +41,27 @@ guests-all: ## The same, but a missing toolchain is an error
 
 bench: ## Micro benchmarks of the pool, the instance and one request
 	cargo bench
+
+bench-fairness: ## What one app's flood does to another app's latencies (3 minutes)
+	cargo bench --bench load -- fairness
+
+bench-overload: ## What is still answered at up to three times the capacity (3 minutes)
+	cargo bench --bench load -- overload
+
+bench-brake: ## What an app that cannot start costs at 1,000 requests a second (1 minute)
+	cargo bench --bench load -- brake
+
+bench-account: ## How much of the processor time the apps account for (1 minute)
+	cargo bench --bench load -- account
+
+troubles: ## 50 guests of each kind that never ends, at once (some GiB of memory, a minute)
+	cargo test --test it clocks::fifty -- --ignored --nocapture
+
+leavers: ## 100,000 clients that leave at any moment (some minutes)
+	cargo test --test it leavers::a_hundred -- --ignored --nocapture
+
+soak: ## Everything at once for ten minutes, or SOAK_SECONDS: all is as before afterwards
+	cargo test --test it soak::all_is_as_before_after_a_soak -- --ignored --nocapture
 
 side-by-side: ## Hostler, native hyper and `wasmtime serve` under wrk, in one run
 	scripts/side-by-side

@@ -23,21 +23,27 @@ impl Manager for Nothing {
     async fn reset(&self, used: u64) -> Result<u64, Infallible> {
         Ok(used)
     }
+
+    fn memory(&self, _: &u64) -> usize {
+        0
+    }
 }
 
 fn pool(size: u32, on_end: OnEnd) -> Pool<Nothing> {
     let policy = Policy {
         min_idle: size,
         max: size,
-        weight: 100,
         max_idle: size,
         queue_size: 1_000,
         queue_timeout: Duration::from_secs(60),
         idle_time: Duration::from_secs(60),
-        max_lifetime: None,
         on_end,
+        weight: 1,
+        max_lifetime: None,
+        max_uses: None,
+        max_memory: None,
     };
-    Pool::new(Nothing, policy, 1, &Budget::new(size, 1_000)).expect("the policy is good")
+    Pool::new("nothing", Nothing, policy, 1, &Budget::new(size, 1_000)).expect("the policy is good")
 }
 
 fn runtime(workers: usize) -> Runtime {

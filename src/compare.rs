@@ -24,6 +24,9 @@ mod native;
 mod process;
 mod sample;
 
+#[doc(hidden)]
+pub mod bench;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ mod address_space;
 mod artifact;
 mod cache;
 mod settings;
+mod thread_time;
 mod ticker;
 
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,7 @@ pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{Code, CodeKind, CompileError, compile, load_bytes};
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use settings::{Allocation, EngineSettings, TABLES_PER_INSTANCE};
+pub use thread_time::thread_cpu_time;
 
 use crate::prepare::Kind;
 use ticker::EpochTicker;

@@ -22,7 +22,7 @@ use crate::deploy::{Builder, Deployer, Progress, restart};
 use crate::engine::{CodeCache, EngineSettings, Engines};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::machine::Machine;
-use crate::pool::Budget;
+use crate::pool::{self, Budget};
 use crate::registry::Registry;
 use crate::server::accept::{self, Listener};
 use crate::server::connection::Limits;
@@ -84,8 +84,10 @@ impl Host {
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
         let registry = Arc::new(Registry::default());
         let threads = NonZero::new(config.server.worker_threads).map_or(cpus, NonZero::get);
-        let serving = runtime("serve", threads)?;
-        let control = runtime("control", CONTROL_THREADS)?;
+        let serving = serving_runtime(threads)?;
+        budget.cores().set_threads(u32::try_from(threads).unwrap_or(u32::MAX));
+        let control =
+            runtime("control", CONTROL_THREADS).build().context("cannot start the control threads")?;
         let control_handle = control.handle().clone();
 
         let listener = {
@@ -155,6 +157,11 @@ impl Host {
         self.admin.status()
     }
 
+    /// Clients' connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.drain.connections()
+    }
+
     /// How far the deployer is: for those who wait for the folder's apps to be live.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
@@ -222,8 +229,7 @@ impl Host {
                     _ = tick.tick() => {}
                 }
                 for release in registry.apps().into_iter().filter_map(|app| app.live) {
-                    release.pool.retire_idle(Instant::now());
-                    release.pool.top_up(Instant::now());
+                    release.pool.tend(Instant::now());
                 }
             }
         };
@@ -315,12 +321,19 @@ fn load(registry: &Registry) -> Load {
     load
 }
 
-fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
+fn serving_runtime(threads: usize) -> anyhow::Result<Runtime> {
+    let mut builder = runtime("serve", threads);
+    // So that the pools see whether the processors are the scarce thing.
+    builder.on_thread_start(pool::thread_awoke).on_thread_unpark(pool::thread_awoke);
+    builder.build().context("cannot start the serve threads")
+}
+
+fn runtime(name: &'static str, threads: usize) -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(threads);
     // A low interval: sockets and timers are looked at often even when guests keep all threads busy.
     builder.thread_name(name).event_interval(EVENT_INTERVAL).enable_all();
-    builder.build().with_context(|| format!("cannot start the {name} threads"))
+    builder
 }
 
 /// Polls of tasks between two looks at sockets and timers.

@@ -10,6 +10,7 @@ mod clock;
 mod exchange;
 mod factory;
 mod limits;
+mod measured;
 mod output;
 mod pipe;
 mod state;
@@ -31,14 +32,23 @@ use wasmtime::Store;
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi_http::{p2, p3};
 
+use crate::metrics::AppCounters;
 use state::{Abi, HostState};
 
 /// A live instance of an app.
 pub struct Instance {
+    // Fields are dropped in this order: the time between the first one's drop and the last one's is the others'.
+    _drop_begins: DropBegins,
     store: Store<HostState>,
     entry: Entry,
     policy: Arc<InstancePolicy>,
+    _drop_ends: DropEnds,
 }
+
+/// Dropping a store takes as long as a small request, so it is counted as the app's upkeep.
+struct DropBegins(Arc<clock::CpuClock>);
+
+struct DropEnds(Arc<clock::CpuClock>, Arc<AppCounters>);
 
 /// How the guest is entered, for each kind of app.
 enum Entry {
@@ -49,6 +59,12 @@ enum Entry {
 }
 
 impl Instance {
+    fn new(store: Store<HostState>, entry: Entry, policy: Arc<InstancePolicy>) -> Instance {
+        let clock = store.data().clock.clone();
+        let drop_ends = DropEnds(clock.clone(), policy.counters.clone());
+        Instance { _drop_begins: DropBegins(clock), store, entry, policy, _drop_ends: drop_ends }
+    }
+
     /// Bytes of linear memory that the guest has.
     pub fn memory(&self) -> usize {
         self.store.data().limits.memory()
@@ -63,5 +79,17 @@ impl Instance {
             Entry::CommandModule(_) => Abi::Module,
             _ => Abi::Component,
         }
+    }
+}
+
+impl Drop for DropBegins {
+    fn drop(&mut self) {
+        self.0.enter();
+    }
+}
+
+impl Drop for DropEnds {
+    fn drop(&mut self) {
+        self.1.add_upkeep(self.0.inside());
     }
 }

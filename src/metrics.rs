@@ -21,6 +21,7 @@ pub struct AppCounters {
     bad_answers: AtomicU64,
     client_gone: AtomicU64,
     cpu_nanos: AtomicU64,
+    upkeep_nanos: AtomicU64,
 }
 
 /// A snapshot of [`AppCounters`].
@@ -39,6 +40,8 @@ pub struct AppMetrics {
     pub client_gone: u64,
     /// Time inside the guest, nanoseconds.
     pub cpu_nanos: u64,
+    /// Time spent on making instances, their start functions included, and on dropping them, nanoseconds.
+    pub upkeep_nanos: u64,
 }
 
 impl AppCounters {
@@ -53,6 +56,7 @@ impl AppCounters {
             bad_answers: AtomicU64::new(0),
             client_gone: AtomicU64::new(0),
             cpu_nanos: AtomicU64::new(0),
+            upkeep_nanos: AtomicU64::new(0),
         })
     }
 
@@ -90,7 +94,11 @@ impl AppCounters {
     }
 
     pub fn add_cpu_time(&self, time: Duration) {
-        self.cpu_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        add(&self.cpu_nanos, time);
+    }
+
+    pub fn add_upkeep(&self, time: Duration) {
+        add(&self.upkeep_nanos, time);
     }
 
     pub fn snapshot(&self) -> AppMetrics {
@@ -108,6 +116,11 @@ impl AppCounters {
             bad_answers: self.bad_answers.load(Relaxed),
             client_gone: self.client_gone.load(Relaxed),
             cpu_nanos: self.cpu_nanos.load(Relaxed),
+            upkeep_nanos: self.upkeep_nanos.load(Relaxed),
         }
     }
+}
+
+fn add(nanos: &AtomicU64, time: Duration) {
+    nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
 }

@@ -4,8 +4,12 @@
 //! A tour, in reading order:
 //!
 //! - `slots`: the books, pure. The states of a slot are drawn there.
+//! - `queue`: who is served next, and who has waited for too long; pure.
+//! - `spares`: how many idle instances are worth keeping; pure.
 //! - `backoff`: how long not to try after making failed; pure.
+//! - `shares`: who may have how much of the budget; pure.
 //! - `budget`: the permits of all pools together, and how pools give way to each other.
+//! - `load`: which requests may run at once when the processors are the scarce thing.
 //! - `shared`: the books under their lock, and the guards that keep them right whatever is dropped when.
 //! - `lease`: a request's way to an instance and back.
 //! - `maintenance`: what goes on in the background: making, resetting, dropping, retiring.
@@ -22,6 +26,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,12 +36,17 @@ use thiserror::Error;
 mod backoff;
 mod budget;
 mod lease;
+mod load;
 mod maintenance;
+pub mod queue;
 mod shared;
+pub mod shares;
 pub mod slots;
+pub mod spares;
 
-pub use budget::{Budget, Pressure};
+pub use budget::{Budget, Pressure, Wanted};
 pub use lease::Lease;
+pub use load::{Cores, Load, Turn, thread_awoke};
 
 use shared::Shared;
 
@@ -53,6 +63,9 @@ pub trait Manager: Send + Sync + 'static {
     /// Brings a used instance back to its first-ready state, or says that it can't: then it is dropped and replaced.
     fn reset(&self, used: Self::Instance)
     -> impl Future<Output = Result<Self::Instance, Self::Error>> + Send;
+
+    /// Bytes of memory that an instance holds.
+    fn memory(&self, instance: &Self::Instance) -> usize;
 }
 
 /// How many instances a pool has, who may wait for one, and what happens after a lease.
@@ -62,19 +75,24 @@ pub struct Policy {
     pub min_idle: u32,
     /// Instances in all, whatever they do; at least 1.
     pub max: u32,
-    /// The pool's share of the budget beside other pools that want more than there is.
-    pub weight: u32,
     /// Idle instances that are kept; 0 when each lease makes its own.
     pub max_idle: u32,
     /// Requests that may wait for an instance.
     pub queue_size: usize,
     /// How long a request may wait for an instance, its making included.
     pub queue_timeout: Duration,
-    /// How long an instance above `min_idle` may stay idle.
+    /// How long an instance above `min_idle` and what is worth keeping may stay idle.
     pub idle_time: Duration,
-    /// How old an idle instance may become before it is dropped, and replaced if it is one of `min_idle`.
-    pub max_lifetime: Option<Duration>,
     pub on_end: OnEnd,
+    /// The app's part of what all apps share, in relation to the others' weights; at least 1.
+    pub weight: u32,
+    /// How long an instance lives at most, give or take a tenth; it is not taken from a request at work.
+    pub max_lifetime: Option<Duration>,
+    /// Leases after which an instance is spent: each instance gets a number from the range, so that not all are spent
+    /// at once.
+    pub max_uses: Option<RangeInclusive<u64>>,
+    /// Bytes of memory with which an instance is not kept after a lease.
+    pub max_memory: Option<usize>,
 }
 
 /// What a clean end of a lease does with the instance.
@@ -104,6 +122,12 @@ pub enum LeaseError<E> {
     Full,
     #[error("too many requests wait for instances of all apps together, try again later")]
     Saturated,
+    #[error(
+        "the app has more requests than it can answer, and this one has waited for too long, try again later"
+    )]
+    Overloaded,
+    #[error("there is no memory for one more instance, try again later")]
+    NoMemory,
     #[error("no instance became free in time, try again later")]
     TimedOut,
     #[error("this release takes no more requests, look the app up again")]
@@ -132,15 +156,15 @@ pub enum PolicyError {
     MinAboveMax { min_idle: u32, max_idle: u32 },
     #[error("{max_idle} instances can't be idle when there are at most {max}, lower the number of idle ones")]
     IdleAboveMax { max_idle: u32, max: u32 },
-    #[error("one instance takes {weight} units of a budget of {units}, it must be at least 1 and fit in")]
-    Weight { weight: u32, units: u32 },
+    #[error("one instance takes {each} units of a budget of {units}, it must be at least 1 and fit in")]
+    Units { each: u32, units: u32 },
     #[error(
-        "{min_idle} idle instances of {weight} units each don't fit into a budget of {units}, lower the minimum"
+        "{min_idle} idle instances of {each} units each don't fit into a budget of {units}, lower the minimum"
     )]
-    MinAboveBudget { min_idle: u32, weight: u32, units: u32 },
+    MinAboveBudget { min_idle: u32, each: u32, units: u32 },
 }
 
-/// A snapshot of a pool. The first six count what is there now, the others what happened since the pool was made.
+/// A snapshot of a pool. The first count what is there now, those from `made` on what happened since the pool was made.
 ///
 /// `made` = `idle` + `leased` + `resetting` + `leaving` + `discarded` at any time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -157,6 +181,18 @@ pub struct Stats {
     pub leaving: u32,
     /// Requests in the queue.
     pub waiting: usize,
+    /// Requests whose guest runs or could run; the others' guests wait for something.
+    pub running: u32,
+    /// Idle instances that are worth keeping at the present rate of requests, the minimum included.
+    pub target: u32,
+    /// Requests a second, lately.
+    pub arrivals: u64,
+    /// Microseconds to make an instance ready, lately.
+    pub cost_micros: u64,
+    /// More requests come than can be answered: the newest are served first, and the oldest refused.
+    pub is_overloaded: bool,
+    /// The pool keeps the processors busy: its requests take turns.
+    pub is_busy: bool,
     /// Instances made.
     pub made: u64,
     /// Attempts to make one that returned an error.
@@ -167,7 +203,7 @@ pub struct Stats {
     pub handed: u64,
     /// Instances dropped, for whatever reason.
     pub discarded: u64,
-    /// Those of them that were idle for too long.
+    /// Those of them that were idle for too long, or had lived, served or grown for too long.
     pub retired: u64,
     /// Those of them that were idle when another pool needed their units.
     pub reclaimed: u64,
@@ -175,17 +211,34 @@ pub struct Stats {
     pub timed_out: u64,
     /// Requests refused because a queue was full or no instance could be made.
     pub refused: u64,
+    /// Requests refused because they had waited for too long in an overload.
+    pub shed: u64,
+}
+
+/// What the upkeep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// Idle instances dropped.
+    pub retired: usize,
+    /// Instances that are being made now.
+    pub begun: usize,
 }
 
 /// The instances of one release (a cheap handle).
 pub struct Pool<M: Manager>(Arc<Shared<M>>);
 
 impl<M: Manager> Pool<M> {
-    /// An empty pool. Each of its instances holds `weight` units of `budget`, from before it is made until after it
-    /// has been dropped.
-    pub fn new(manager: M, policy: Policy, weight: u32, budget: &Budget) -> Result<Self, PolicyError> {
-        policy.check(weight, budget.units())?;
-        Ok(Self(Shared::new(manager, policy, weight, budget)))
+    /// An empty pool of an app. Each of its instances holds `each` units of `budget`, from before it is made until
+    /// after it has been dropped; what the pools of one app hold counts together.
+    pub fn new(
+        app: &str,
+        manager: M,
+        policy: Policy,
+        each: u32,
+        budget: &Budget,
+    ) -> Result<Self, PolicyError> {
+        policy.check(each, budget.units())?;
+        Ok(Self(Shared::new(app, manager, policy, each, budget)))
     }
 
     /// Makes the `min_idle` instances, one after the other, and returns the first error.
@@ -200,18 +253,7 @@ impl<M: Manager> Pool<M> {
     pub async fn lease(&self) -> Result<Lease<M>, LeaseError<M::Error>> {
         match self.0.lease_idle() {
             Some(lease) => Ok(lease),
-            None => self.0.lease_in_time(None).await,
-        }
-    }
-
-    /// The same, but waits no longer than until `deadline` either.
-    pub async fn lease_until(
-        &self,
-        deadline: tokio::time::Instant,
-    ) -> Result<Lease<M>, LeaseError<M::Error>> {
-        match self.0.lease_idle() {
-            Some(lease) => Ok(lease),
-            None => self.0.lease_in_time(Some(deadline)).await,
+            None => self.0.lease_in_time().await,
         }
     }
 
@@ -225,16 +267,15 @@ impl<M: Manager> Pool<M> {
         self.0.drained().await;
     }
 
-    /// Drops instances above `min_idle` that have been idle for `idle_time`, oldest first, and returns how many. Part
-    /// of the host's regular upkeep.
-    pub fn retire_idle(&self, now: Instant) -> usize {
-        self.0.retire_idle(now)
+    /// The regular upkeep, about once a second: looks how many idle instances are worth keeping, drops those that are
+    /// too many or have lived for too long, and begins to make those that are missing. Call it within a runtime.
+    pub fn tend(&self, now: Instant) -> Tended {
+        self.0.tend(now)
     }
 
-    /// Starts to make what is missing to `min_idle` instances in all, and returns how many are being made: failures
-    /// and a used-up budget may have left fewer. Part of the host's regular upkeep; call it within a runtime.
-    pub fn top_up(&self, now: Instant) -> usize {
-        self.0.top_up(now)
+    /// How busy the pool keeps the processors.
+    pub fn load(&self) -> &Arc<Load> {
+        &self.0.load
     }
 
     pub fn stats(&self) -> Stats {
@@ -253,7 +294,7 @@ impl<M: Manager> Clone for Pool<M> {
 }
 
 impl Policy {
-    fn check(&self, weight: u32, units: u32) -> Result<(), PolicyError> {
+    fn check(&self, each: u32, units: u32) -> Result<(), PolicyError> {
         let Self { min_idle, max, max_idle, .. } = *self;
         if max == 0 {
             return Err(PolicyError::NoInstances);
@@ -264,11 +305,11 @@ impl Policy {
         if max_idle > max {
             return Err(PolicyError::IdleAboveMax { max_idle, max });
         }
-        if weight == 0 || weight > units {
-            return Err(PolicyError::Weight { weight, units });
+        if each == 0 || each > units {
+            return Err(PolicyError::Units { each, units });
         }
-        if u64::from(min_idle) * u64::from(weight) > u64::from(units) {
-            return Err(PolicyError::MinAboveBudget { min_idle, weight, units });
+        if u64::from(min_idle) * u64::from(each) > u64::from(units) {
+            return Err(PolicyError::MinAboveBudget { min_idle, each, units });
         }
         Ok(())
     }

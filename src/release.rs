@@ -85,6 +85,9 @@ pub fn pool_policy(config: &AppConfig, room: u32) -> Policy {
         queue_timeout: config.queue_timeout,
         idle_time: config.idle_time,
         on_end,
+        // For instances that are kept as the guest left them: mode `kept` will have keys for both.
+        max_uses: None,
+        max_memory: None,
     }
 }
 

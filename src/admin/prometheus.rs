@@ -7,7 +7,7 @@ use super::{AppStatus, ReleaseStatus, Status};
 type Read = fn(&AppStatus) -> u64;
 
 /// The counters and gauges of each app: name, type, help, and how it is read.
-const APP_METRICS: [(&str, &str, &str, Read); 17] = [
+const APP_METRICS: [(&str, &str, &str, Read); 24] = [
     ("requests_total", "counter", "Requests routed to the app", |app| app.requests.requests),
     ("responses_2xx_total", "counter", "Responses of that class", |app| app.requests.responses_2xx),
     ("responses_3xx_total", "counter", "Responses of that class", |app| app.requests.responses_3xx),
@@ -21,16 +21,37 @@ const APP_METRICS: [(&str, &str, &str, Read); 17] = [
     ("bad_answers_total", "counter", "Answers that were none", |app| app.requests.bad_answers),
     ("client_gone_total", "counter", "Clients that left a stream", |app| app.requests.client_gone),
     ("guest_cpu_nanoseconds_total", "counter", "Time inside the guest", |app| app.requests.cpu_nanos),
+    ("upkeep_cpu_nanoseconds_total", "counter", "Time for making and dropping instances", |app| {
+        app.requests.upkeep_nanos
+    }),
     ("instances_idle", "gauge", "Ready instances", |app| instances(app, |stats| stats.idle as u64)),
     ("instances_leased", "gauge", "Instances at work", |app| instances(app, |stats| stats.leased as u64)),
     ("requests_waiting", "gauge", "Requests that wait for one", |app| {
         instances(app, |stats| stats.waiting as u64)
+    }),
+    ("requests_running", "gauge", "Requests whose guest runs or could run", |app| {
+        instances(app, |stats| stats.running as u64)
+    }),
+    ("requests_refused_total", "counter", "Requests for which there was no room", |app| {
+        instances(app, |stats| stats.refused + stats.timed_out)
+    }),
+    ("requests_shed_total", "counter", "Requests refused in an overload, after a short wait", |app| {
+        instances(app, |stats| stats.shed)
+    }),
+    ("overloaded", "gauge", "1 while more requests come than can be answered", |app| {
+        instances(app, |stats| u64::from(stats.is_overloaded))
+    }),
+    ("instances_target", "gauge", "Idle instances that are worth keeping", |app| {
+        instances(app, |stats| stats.target as u64)
     }),
     ("weight", "gauge", "Share of the budget beside other apps", |app| {
         release(app, |release| u64::from(release.weight))
     }),
     ("max_instances", "gauge", "Instances that the app may have at most", |app| {
         release(app, |release| u64::from(release.max_instances))
+    }),
+    ("instances_failed_total", "counter", "Attempts to make one that failed", |app| {
+        instances(app, |stats| stats.failed)
     }),
     ("instances_discarded_total", "counter", "Instances dropped for good", |app| {
         instances(app, |stats| stats.discarded)

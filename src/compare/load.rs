@@ -186,7 +186,7 @@ impl Expected {
 }
 
 impl Outcome {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             latencies: histogram(),
             counts: Counts::default(),

@@ -94,7 +94,7 @@ pub(super) const RULES: [Rule; COUNT] = [
     size(Number::HeaderLimit, "header_limit", KIB, GIB, 128 * KIB),
     time(Number::CpuTime, "cpu_time", 1, DAY, 10 * SECOND),
     time(Number::RequestTimeout, "request_timeout", 1, DAY, 30 * SECOND),
-    count(Number::QueueSize, "queue_size", 0, 1_000_000, 256),
+    count(Number::QueueSize, "queue_size", 0, 1_000_000, 1_000),
     time(Number::QueueTimeout, "queue_timeout", 0, DAY, 5 * SECOND),
     size(Number::MaxRequestBody, "max_request_body", 0, 1024 * TIB, 2 * GIB),
     size(Number::MaxResponseBody, "max_response_body", 0, 1024 * TIB, 8 * GIB),

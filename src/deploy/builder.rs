@@ -124,7 +124,12 @@ impl Builder {
         let Prepared { app, file, config, mount, checked, code, origin } = prepared;
         let config = Arc::new(config);
         let outbound = self.outbound.for_app(&app, config.outbound.clone());
-        let policy = Arc::new(InstancePolicy { app: app.clone(), config: config.clone(), outbound });
+        let policy = Arc::new(InstancePolicy {
+            app: app.clone(),
+            config: config.clone(),
+            counters: counters.clone(),
+            outbound,
+        });
         let factory = match code {
             PreparedCode::Loaded(code) => {
                 Factory::new(AppCode::link(checked.kind, &code).map_err(link_error)?, policy)
@@ -143,7 +148,7 @@ impl Builder {
         let room = self.budget.units().checked_div(units).unwrap_or(0);
         let policy = pool_policy(&config, room);
         let max_instances = policy.max;
-        let pool = Pool::new(factory, policy, units, &self.budget)?;
+        let pool = Pool::new(&app, factory, policy, units, &self.budget)?;
         Ok(Release {
             number: self.numbers.fetch_add(1, Relaxed) + 1,
             digest: checked.digest.to_string(),

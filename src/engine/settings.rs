@@ -59,20 +59,19 @@ pub struct EngineSettings {
     pub epoch_tick: Duration,
 }
 
-/// What is kept resident, by `cargo bench --bench instance`: microseconds for a clean request, of which the memory costs
-/// most.
+/// What is kept resident, by `cargo bench --bench instance` before the whole program was optimised as one: microseconds
+/// for a clean request, of which the memory costs most. Each setting ran by itself, so a tenth more or less is chance.
 ///
-/// | kept per memory | hello, 2 pages | C command, 2 pages | hello with Rust's stack of 1 MiB | JavaScript | Python |
-/// |---|---|---|---|---|---|
-/// | nothing | 28 | 34 | 30 | 430 | 2,000 |
-/// | 64 KiB | 28 | 32 | 32 | 425 | 2,100 |
-/// | 256 KiB | 18 | 18 | 35 | 425 | 2,000 |
-/// | 1 MiB | 18 | 19 | 47 | 425 | 1,850 |
+/// | kept per memory | hello, 2 pages | C command, 2 pages | hello with Rust's stack of 1 MiB |
+/// |---|---|---|---|
+/// | nothing | 28 | 34 | 30 |
+/// | 64 KiB | 28 | 32 | 32 |
+/// | 256 KiB | 18 | 18 | 35 |
 ///
 /// An app whose whole memory is kept has neither pages to give back nor pages to fault in again; for one that is larger
-/// the bytes at its begin are erased for nothing. 128 KiB are the two pages of a small app. Of a table no more is erased
-/// than it has, so all of a usual one is kept (JavaScript's has 61 KiB): nothing kept costs a call into the kernel and page
-/// faults for each table, 8 to 12 microseconds for `hello`.
+/// the bytes at its begin are erased for nothing (JavaScript and Python: no difference above chance). 128 KiB are the two
+/// pages of a small app. Of a table no more is erased than it has, so all of a usual one is kept (JavaScript's has 61
+/// KiB): nothing kept costs a call into the kernel and page faults for each table.
 impl Default for EngineSettings {
     fn default() -> Self {
         EngineSettings {

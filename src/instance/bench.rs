@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
-use super::clock::Measured;
+use super::measured::Measured;
 use super::outbound::{OutboundClient, OutboundLimits};
 use super::{Answer, AppCode, Client, Factory, GuestBody, GuestRequest, Instance, InstancePolicy, MakeError};
 use crate::config::Policy;
 use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines};
+use crate::metrics::AppCounters;
 use crate::pool::Manager;
 use crate::prepare;
 use crate::router::Mount;
@@ -38,7 +39,12 @@ impl App {
             Policy::default().app_config("bench", None).map_err(|problems| anyhow!("{problems:?}"))?;
         let outbound =
             OutboundClient::new(OutboundLimits::default()).for_app("bench", config.outbound.clone());
-        let policy = InstancePolicy { app: "bench".into(), config: Arc::new(config), outbound };
+        let policy = InstancePolicy {
+            app: "bench".into(),
+            config: Arc::new(config),
+            counters: AppCounters::new("bench".into()),
+            outbound,
+        };
         let code = AppCode::link(checked.kind, &loaded.code).map_err(failed)?;
         Ok(App { factory: Factory::new(code, Arc::new(policy)), _engines: engines })
     }
@@ -63,7 +69,7 @@ impl App {
         let request = GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), id: 0, client };
         let (sender, answer) = oneshot::channel();
         let clock = instance.clock();
-        let guest = Measured::new(Box::pin(instance.call(request, sender)), clock);
+        let guest = Measured::new(Box::pin(instance.call(request, sender)), clock, None);
         let taken = async {
             match answer.await {
                 Ok(Answer::Response(response)) => Ok(response.into_body().collect().await?.to_bytes()),

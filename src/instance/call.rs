@@ -74,8 +74,10 @@ impl Instance {
     /// A trap, an exhausted limit, or an exit with a failure: the instance is spoiled.
     pub async fn call(&mut self, request: GuestRequest, answer: Sender) -> wasmtime::Result<()> {
         let abi = self.abi();
-        let Instance { store, entry, policy } = self;
+        let Instance { store, entry, policy, .. } = self;
         store.data().log.begin(request.id);
+        // The one from its making has passed while it was idle: the guest would be interrupted before it does anything.
+        store.set_epoch_deadline(1);
         match entry {
             Entry::Http02(proxy) => call_http02(store, proxy, request, answer).await,
             Entry::Http03(service) => call_http03(store, service, request, answer).await,

@@ -1,16 +1,21 @@
 //! The first of the two clocks: time spent inside the guest.
 //!
 //! Epochs count wall time, so they can't measure a guest; they only give the host the chance to look. What is
-//! measured is the time inside the polls of the guest's future ([`Measured`]), summed for the request and compared
+//! measured is the time inside the polls of the guest's future ([`super::measured`]), summed for the request and compared
 //! with its limit at each interruption. The second clock, the deadline on the whole request, is kept by the exchange.
+//!
+//! There are two rulers. A poll is measured by wall time, which costs next to nothing, as long as the guest has not
+//! been interrupted: it has run for less than a tick, and so has what the kernel may have run in between. One that
+//! was interrupted uses the processor in earnest: from then on its polls are measured by the thread's processor time,
+//! so that a busy machine neither ends it early nor makes its account wrong.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use wasmtime::UpdateDeadline;
+
+use crate::engine::thread_cpu_time;
 
 /// The guest used more time than its `cpu_time`.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +30,14 @@ pub struct CpuClock {
     limit: Duration,
     /// Nanoseconds of finished polls.
     used: AtomicU64,
-    /// Start of the poll under way, in nanoseconds since `origin`.
+    /// Start of the poll under way, by its ruler.
     entered: AtomicU64,
+    /// The poll under way is measured by the thread's processor time.
+    by_thread: AtomicBool,
+    /// The guest was interrupted: the next polls are.
+    was_interrupted: AtomicBool,
+    /// It was interrupted in the stretch under way: it has more to do.
+    gave_way: AtomicBool,
 }
 
 impl CpuClock {
@@ -36,58 +47,97 @@ impl CpuClock {
             limit,
             used: AtomicU64::new(0),
             entered: AtomicU64::new(0),
+            by_thread: AtomicBool::new(false),
+            was_interrupted: AtomicBool::new(false),
+            gave_way: AtomicBool::new(false),
         })
     }
 
-    /// Time inside the guest up to now, in finished polls.
-    pub fn used(&self) -> Duration {
-        Duration::from_nanos(self.used.load(Relaxed))
+    /// Time inside the guest up to now, in finished polls; the clock stands at zero then.
+    pub fn take(&self) -> Duration {
+        self.was_interrupted.store(false, Relaxed);
+        Duration::from_nanos(self.used.swap(0, Relaxed))
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// Begins a stretch of time: a poll of the guest, or something else that is done for it.
+    pub fn enter(&self) {
+        self.gave_way.store(false, Relaxed);
+        self.by_thread.store(self.was_interrupted.load(Relaxed), Relaxed);
+        self.entered.store(self.reading(), Relaxed);
     }
 
-    fn enter(&self) {
-        self.entered.store(self.now(), Relaxed);
+    /// What the stretch has taken so far.
+    pub fn inside(&self) -> Duration {
+        Duration::from_nanos(self.reading().saturating_sub(self.entered.load(Relaxed)))
     }
 
-    fn leave(&self) {
-        let inside = self.now().saturating_sub(self.entered.load(Relaxed));
-        self.used.fetch_add(inside, Relaxed);
+    /// Ends the stretch and returns what it took.
+    pub fn leave(&self) -> Duration {
+        let inside = self.inside();
+        self.used.fetch_add(nanoseconds(inside), Relaxed);
+        inside
+    }
+
+    /// Was the guest interrupted in the last stretch? Then it gave way to others and goes on when it can.
+    pub fn gave_way(&self) -> bool {
+        self.gave_way.load(Relaxed)
+    }
+
+    fn reading(&self) -> u64 {
+        nanoseconds(if self.by_thread.load(Relaxed) { thread_cpu_time() } else { self.origin.elapsed() })
     }
 
     /// What to do at an interruption: let others run and go on, or end the guest.
     pub fn interrupted(&self) -> wasmtime::Result<UpdateDeadline> {
-        let inside = self.now().saturating_sub(self.entered.load(Relaxed));
-        let used = Duration::from_nanos(self.used.load(Relaxed).saturating_add(inside));
-        if used > self.limit {
+        self.was_interrupted.store(true, Relaxed);
+        if Duration::from_nanos(self.used.load(Relaxed)) + self.inside() > self.limit {
             return Err(wasmtime::Error::new(CpuTimeExceeded(self.limit)));
         }
+        self.gave_way.store(true, Relaxed);
         // Not a plain yield: that would put the guest at the front of the queue again.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     }
 }
 
-/// A guest's future whose polls are measured.
-pub struct Measured<F> {
-    guest: F,
-    clock: Arc<CpuClock>,
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-impl<F: Future + Unpin> Measured<F> {
-    pub fn new(guest: F, clock: Arc<CpuClock>) -> Self {
-        Measured { guest, clock }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_was_interrupted_is_measured_by_what_its_thread_had_of_the_processor() {
+        let clock = CpuClock::new(Duration::from_secs(1));
+        clock.enter();
+        assert!(clock.interrupted().is_ok());
+        clock.leave();
+        let before = clock.take();
+        clock.enter();
+        assert!(clock.interrupted().is_ok());
+        clock.leave();
+        clock.enter();
+        // As if the kernel had run something else for that long.
+        let away = Duration::from_millis(50);
+        std::thread::park_timeout(away);
+        clock.leave();
+        assert!(before < away);
+        assert!(clock.take() < away);
     }
-}
 
-impl<F: Future + Unpin> Future for Measured<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.clock.enter();
-        let polled = Pin::new(&mut self.guest).poll(cx);
-        self.clock.leave();
-        polled
+    #[test]
+    fn what_was_taken_is_not_counted_twice_and_the_limit_holds() {
+        let clock = CpuClock::new(Duration::from_millis(5));
+        clock.enter();
+        while clock.inside() < Duration::from_millis(4) {}
+        clock.leave();
+        assert!(clock.take() >= Duration::from_millis(4));
+        assert_eq!(clock.take(), Duration::ZERO);
+        clock.enter();
+        assert!(clock.interrupted().is_ok());
+        while clock.inside() < Duration::from_millis(6) {}
+        let exceeded = clock.interrupted().err().map(|error| error.is::<CpuTimeExceeded>());
+        assert_eq!(exceeded, Some(true));
     }
 }

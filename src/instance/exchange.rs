@@ -26,7 +26,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
-use super::clock::{CpuClock, CpuTimeExceeded, Measured};
+use super::clock::{CpuClock, CpuTimeExceeded};
+use super::measured::Measured;
 use super::{Answer, Factory, GuestRequest};
 use crate::config::AppConfig;
 use crate::metrics::AppCounters;
@@ -158,13 +159,14 @@ impl Exchange {
     ) -> Exchange {
         let (sender, answer) = oneshot::channel();
         let clock = lease.clock();
+        let turn = lease.take_turn();
         let (id, bodiless) = (request.id, request.parts.method == http::Method::HEAD);
         let guest: Guest = Box::pin(async move {
             let returned = lease.call(request, sender).await;
             (lease, returned)
         });
         Exchange {
-            guest: GuestState::Running(Measured::new(guest, clock.clone())),
+            guest: GuestState::Running(Measured::new(guest, clock.clone(), turn)),
             answer: Some(answer),
             head: None,
             body: Body::Awaited,
@@ -209,7 +211,7 @@ impl Exchange {
                 continue;
             }
             if ended && self.taken.bytes() < self.buffer {
-                return Poll::Ready(Err(self.failure()));
+                return if has_more_to_take(cx) { Poll::Pending } else { Poll::Ready(Err(self.failure())) };
             }
             if self.poll_deadline(cx) {
                 return Poll::Ready(Err(Failure::Deadline(self.timeout)));
@@ -308,6 +310,7 @@ impl Exchange {
 
     /// Ends the lease of a guest that has ended.
     fn end(&mut self) {
+        self.account();
         match std::mem::replace(&mut self.guest, GuestState::Ended) {
             GuestState::Returned(lease) => lease.end(End::Clean),
             GuestState::Failed(error, lease) => {
@@ -320,6 +323,13 @@ impl Exchange {
         }
     }
 
+    /// Counts the guest's time: before its lease ends, since the clock may then be another request's.
+    fn account(&self) {
+        if !matches!(self.guest, GuestState::Ended) {
+            self.counters.add_cpu_time(self.clock.take());
+        }
+    }
+
     fn report(&self, failure: &Failure) {
         self.counters.failure(failure);
         tracing::warn!(
@@ -329,13 +339,24 @@ impl Exchange {
     }
 }
 
+/// Whether what a guest left behind may be there though a poll gave nothing: when Tokio's budget for the task is used up,
+/// its channels are not looked at. A task that another one has just spawned may begin with hardly any. The task is
+/// woken, to go on with a new budget.
+fn has_more_to_take(cx: &mut Context<'_>) -> bool {
+    let starved = !tokio::task::coop::has_budget_remaining();
+    if starved {
+        cx.waker().wake_by_ref();
+    }
+    starved
+}
+
 fn content_length(head: &response::Parts) -> Option<u64> {
     head.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.counters.add_cpu_time(self.clock.used());
+        self.account();
     }
 }
 

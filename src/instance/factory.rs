@@ -1,7 +1,8 @@
 //! Makes instances of one release and resets them.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -10,9 +11,12 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{p2, p3};
 
+use super::clock::CpuClock;
+use super::measured::Measured;
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
 use crate::engine::{Code, CodeKind, EngineKind, Engines};
+use crate::metrics::AppCounters;
 use crate::pool;
 use crate::prepare::Kind;
 
@@ -85,19 +89,38 @@ impl AppCode {
     }
 
     async fn instantiate(&self, policy: &Arc<InstancePolicy>) -> wasmtime::Result<Instance> {
+        let begun = Instant::now();
         let mut store = new_store(self.engine(), policy, self.abi());
-        let entry = match self {
-            AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(&mut store).await?),
-            AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(&mut store).await?),
-            AppCode::CommandComponent(pre) => {
-                Entry::CommandComponent(pre.instantiate_async(&mut store).await?)
-            }
+        let clock = store.data().clock.clone();
+        policy.counters.add_upkeep(begun.elapsed());
+        let _cost = StartCost { clock: clock.clone(), counters: &policy.counters };
+        // Start functions are guest code: they have the same clock and the same limit as a request's.
+        let entry = Measured::new(pin!(self.enter(&mut store)), clock, None).await?;
+        Ok(Instance::new(store, entry, policy.clone()))
+    }
+
+    async fn enter(&self, mut store: &mut Store<HostState>) -> wasmtime::Result<Entry> {
+        Ok(match self {
+            AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(store).await?),
+            AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(store).await?),
+            AppCode::CommandComponent(pre) => Entry::CommandComponent(pre.instantiate_async(store).await?),
             AppCode::CommandModule(pre) => {
                 let instance = pre.instantiate_async(&mut store).await?;
                 Entry::CommandModule(instance.get_typed_func(&mut store, "_start")?)
             }
-        };
-        Ok(Instance { store, entry, policy: policy.clone() })
+        })
+    }
+}
+
+/// Counts what an instance's start has cost, however it ends, and puts its clock to zero for the first request.
+struct StartCost<'a> {
+    clock: Arc<CpuClock>,
+    counters: &'a AppCounters,
+}
+
+impl Drop for StartCost<'_> {
+    fn drop(&mut self) {
+        self.counters.add_upkeep(self.clock.take());
     }
 }
 
@@ -168,7 +191,7 @@ impl Factory {
     }
 
     async fn instantiate(&self, code: &AppCode) -> Result<Instance, MakeError> {
-        // Start functions are guest code: they have their own deadline, and the store its interruptions.
+        // Start functions are guest code: they have their own deadline.
         let instantiate = Box::pin(code.instantiate(&self.policy));
         match tokio::time::timeout(START_TIMEOUT, instantiate).await {
             Ok(Ok(instance)) => Ok(instance),
@@ -198,6 +221,10 @@ impl pool::Manager for Factory {
         }
         drop(used);
         self.make().await
+    }
+
+    fn memory(&self, instance: &Instance) -> usize {
+        instance.memory()
     }
 }
 

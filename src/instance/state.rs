@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::outbound::AppOutbound;
 use super::output::{GuestLog, Stream};
 use crate::config::AppConfig;
+use crate::metrics::AppCounters;
 
 /// Bytes of random data that a guest may ask for at once.
 const MAX_RANDOM: u64 = 1 << 20;
@@ -26,6 +27,8 @@ const MAX_RANDOM: u64 = 1 << 20;
 pub struct InstancePolicy {
     pub app: Arc<str>,
     pub config: Arc<AppConfig>,
+    /// Where the time is counted that its instances cost beside their requests.
+    pub counters: Arc<AppCounters>,
     pub outbound: Arc<AppOutbound>,
 }
 

@@ -1,16 +1,19 @@
-//! The permits of all pools together, and the line of pools that wait for some.
+//! The permits of all pools together, and the line of pools that wait for some. Who may have how many is for `shares`
+//! to say.
 //!
 //! A permit is held for as long as an instance takes up a place in the allocator, so the budget is set below every
 //! limit that the allocator has. Two locks meet here: a pool may ask the budget for a permit while it holds its own
 //! lock, never the other way round. So a permit must not be dropped, and a member not be called, under either.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use super::load::Cores;
+use super::shares::{Account, Shares};
 
 /// The units of all pools together (a cheap handle): what instances may take up, and how many requests may wait.
 #[derive(Clone)]
@@ -21,9 +24,8 @@ impl Budget {
     /// instance in all pools together.
     pub fn new(units: u32, queue_size: usize) -> Self {
         let state = State {
-            free: units,
-            withheld: 0,
-            line: VecDeque::new(),
+            shares: Shares::new(units),
+            line: Vec::new(),
             members: Arc::from([]),
             next_id: 0,
             is_serving: false,
@@ -35,7 +37,9 @@ impl Budget {
             queue_size,
             waiting: AtomicUsize::new(0),
             in_line: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
             pressure: AtomicU8::new(Pressure::None as u8),
+            cores: Arc::default(),
             state: Mutex::new(state),
         }))
     }
@@ -47,39 +51,44 @@ impl Budget {
 
     /// Units that nobody holds.
     pub fn free(&self) -> u32 {
-        self.0.state.lock().free
+        self.0.units.saturating_sub(self.0.state.lock().shares.held())
     }
 
-    /// Units that may be in use from now on. Fewer than are in use end no lease: nothing new is taken, and idle
-    /// instances are given up until it fits.
-    pub fn set_limit(&self, units: u32) {
+    /// Units that may be held at present.
+    pub fn limit(&self) -> u32 {
+        self.0.state.lock().shares.limit()
+    }
+
+    /// From now on no more than so many units are given out. What is held above that is not taken away: idle instances
+    /// go at once, and those at work when they have ended.
+    pub fn set_limit(&self, limit: u32) {
+        let limit = limit.min(self.0.units);
+        let over = || self.0.state.lock().shares.held().saturating_sub(limit);
         let members = {
             let mut state = self.0.state.lock();
-            state.withheld = self.0.units.saturating_sub(units);
+            if state.shares.limit() == limit {
+                return;
+            }
+            state.shares.set_limit(limit);
             Arc::clone(&state.members)
         };
-        while self.0.state.lock().is_over() && reclaim_one(&members) {}
+        while over() > 0 && self.0.reclaim_one(&members) {}
         self.0.serve();
     }
 
-    /// Units that may be in use.
-    pub fn limit(&self) -> u32 {
-        self.0.units - self.0.state.lock().withheld
+    /// How scarce memory is.
+    pub fn pressure(&self) -> Pressure {
+        Pressure::from_u8(self.0.pressure.load(Relaxed))
     }
 
-    /// How scarce memory is. From [`Pressure::Spares`] on, the idle instances above each pool's minimum go.
+    /// Says how scarce memory is; what that means is done at the pools' next upkeep, and to the next request.
     pub fn set_pressure(&self, pressure: Pressure) {
         self.0.pressure.store(pressure as u8, Relaxed);
-        if pressure >= Pressure::Spares {
-            let members = Arc::clone(&self.0.state.lock().members);
-            while reclaim_one(&members) {}
-        }
     }
 
-    pub fn pressure(&self) -> Pressure {
-        let level = self.0.pressure.load(Relaxed);
-        let all = [Pressure::None, Pressure::Growth, Pressure::Spares, Pressure::Shed];
-        all.into_iter().find(|pressure| *pressure as u8 == level).unwrap_or(Pressure::None)
+    /// The processors that all pools share.
+    pub fn cores(&self) -> &Arc<Cores> {
+        &self.0.cores
     }
 
     /// Requests that wait for an instance in all pools.
@@ -92,52 +101,58 @@ impl Budget {
         self.0.in_line.load(Relaxed)
     }
 
-    pub(super) fn new_id(&self) -> Id {
+    /// A name for one more pool of an app, whose weight is this one from now on; until [`Budget::close`].
+    pub(super) fn open(&self, app: &str, weight: u32) -> Id {
         let mut state = self.0.state.lock();
         state.next_id += 1;
-        Id(state.next_id)
+        Id { number: state.next_id, account: state.shares.open(app, weight) }
+    }
+
+    /// The pool is gone, with all that it held.
+    pub(super) fn close(&self, id: Id) {
+        self.0.state.lock().shares.close(id.account);
     }
 
     /// From now on the pool can be asked to give up idle instances. It is forgotten when it is dropped.
-    pub(super) fn register(&self, member: Weak<dyn Member>) {
+    pub(super) fn register(&self, id: Id, member: Weak<dyn Member>) {
         let mut state = self.0.state.lock();
-        let alive = state.members.iter().filter(|member| member.strong_count() > 0).cloned();
-        state.members = alive.chain([member]).collect();
+        let alive = state.members.iter().filter(|(_, member)| member.strong_count() > 0).cloned();
+        state.members = alive.chain([(id.account, member)]).collect();
     }
 
-    /// A permit, if there are units left and no pool waits for some.
-    pub(super) fn take(&self, units: u32) -> Option<Permit> {
-        self.0.take(&mut self.0.state.lock(), units)
+    /// A permit, if the app may have so many units more and no pool waits for some.
+    pub(super) fn take(&self, id: Id, units: u32) -> Option<Permit> {
+        self.0.take(&mut self.0.state.lock(), id, units)
     }
 
     /// A permit, or a place in the line: `member` is offered one when its turn comes. After joining, and when the
     /// pool's lock is released, call [`Budget::serve`]: others may have something to spare.
     pub(super) fn take_or_join(&self, id: Id, units: u32, member: Weak<dyn Member>) -> Option<Permit> {
         let mut state = self.0.state.lock();
-        if let Some(permit) = self.0.take(&mut state, units) {
+        if let Some(permit) = self.0.take(&mut state, id, units) {
             return Some(permit);
         }
         if state.line.is_empty() {
             state.shortage += 1;
         }
-        state.line.push_back(InLine { id, units, member });
+        state.line.push(InLine { id, units, member });
         self.0.note_line(&state);
         None
     }
 
-    /// It is the pool's turn: it is out of the line now, with a permit if it still wants one and is still first.
+    /// It is the pool's turn: it is out of the line now, with a permit if it still wants one and it is still its turn.
     ///
     /// The units are free until then, so they are never between the two.
     pub(super) fn take_turn(&self, id: Id, wants: bool) -> Option<Permit> {
         let mut state = self.0.state.lock();
         let place = state.line.iter().position(|place| place.id == id)?;
-        let InLine { units, .. } = state.line.remove(place)?;
+        let is_next = state.next() == Some(place);
+        let InLine { units, .. } = state.line.remove(place);
         self.0.note_line(&state);
-        if place > 0 || !wants || units > state.available() {
+        if !is_next || !wants || !state.shares.take(id.account, units) {
             return None;
         }
-        state.free -= units;
-        Some(Permit { ledger: Arc::clone(&self.0), units })
+        Some(Permit { ledger: Arc::clone(&self.0), account: id.account, units })
     }
 
     /// The pool needs no permit any more. Call [`Budget::serve`] when the pool's lock is released: it may have stood
@@ -148,12 +163,27 @@ impl Budget {
         self.0.note_line(&state);
     }
 
-    /// Does some pool wait for units? Then nobody keeps idle instances above its minimum.
+    /// Do others want the units of an instance of this pool?
     ///
     /// No ordering is needed: a pool reads this under its lock, and whoever serves the line looks through the pools
     /// under their locks afterwards. Either it finds what became idle, or the pool sees that it is wanted.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.0.in_line.load(Relaxed) > 0
+    pub(super) fn wanted(&self, id: Id) -> Wanted {
+        let mut wanted = match self.pressure() {
+            Pressure::None | Pressure::Growth => Wanted::No,
+            Pressure::Spares | Pressure::Shed => Wanted::Spare,
+        };
+        if self.0.in_line.load(Relaxed) == 0 && !self.0.is_over.load(Relaxed) {
+            return wanted;
+        }
+        let state = self.0.state.lock();
+        if state.shares.held() > state.shares.limit() {
+            wanted = Wanted::Spare;
+        }
+        let Some(next) = state.next().map(|place| &state.line[place]) else { return wanted };
+        match state.shares.yields(id.account, next.id.account, next.units) && next.id.account != id.account {
+            true => Wanted::ByPoorer,
+            false => Wanted::Spare,
+        }
     }
 
     /// Gives free units, and those that other pools hold idle, to the pools in line.
@@ -165,7 +195,8 @@ impl Budget {
     /// can't wait in line.
     pub(super) fn reclaim(&self, units: u32) {
         let members = Arc::clone(&self.0.state.lock().members);
-        while self.0.state.lock().available() < units && reclaim_one(&members) {}
+        let free = || self.0.state.lock().shares.free();
+        while free() < units && self.0.reclaim_one(&members) {}
     }
 
     /// One more request waits, unless there are too many in all pools together.
@@ -180,14 +211,43 @@ impl Budget {
     }
 }
 
-/// How scarce memory is on the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// A pool as the budget sees it. Called with no lock held.
+pub(super) trait Member: Send + Sync {
+    /// Idle instances above the pool's minimum.
+    fn spare(&self) -> u32;
+    /// Drops the oldest of these, and with it its permit. Without one it does nothing.
+    fn give_up(self: Arc<Self>);
+    /// There are units for this pool, which is first in line: it has to call [`Budget::take_turn`].
+    fn take_turn(self: Arc<Self>);
+}
+
+/// A pool's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Id {
+    number: u64,
+    account: Account,
+}
+
+/// Who wants an instance's units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    No,
+    /// Somebody who gets them if no request of this pool waits and it has its minimum.
+    Spare,
+    /// An app that stands so much lower that it goes before this pool's own requests.
+    ByPoorer,
+}
+
+/// How scarce memory is, as the machine says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[repr(u8)]
 pub enum Pressure {
+    #[default]
     None,
-    /// No new spare instances.
+    /// No spare instances are made.
     Growth,
-    /// Spare and idle instances go, and idle time halves.
+    /// Idle instances go, and nobody keeps any.
     Spares,
     /// Requests that would need a new instance are refused.
     Shed,
@@ -204,29 +264,25 @@ impl fmt::Display for Pressure {
     }
 }
 
-/// A pool as the budget sees it. Called with no lock held.
-pub(super) trait Member: Send + Sync {
-    /// Idle instances above the pool's minimum.
-    fn spare(&self) -> u32;
-    /// Drops the oldest of these, and with it its permit. Without one it does nothing.
-    fn give_up(self: Arc<Self>);
-    /// There are units for this pool, which is first in line: it has to call [`Budget::take_turn`].
-    fn take_turn(self: Arc<Self>);
+impl Pressure {
+    fn from_u8(byte: u8) -> Self {
+        [Self::None, Self::Growth, Self::Spares].get(usize::from(byte)).copied().unwrap_or(Self::Shed)
+    }
 }
 
-/// A pool's name in the line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Id(u64);
-
-/// Units taken from the budget; dropping it gives them back, and to whoever is first in line.
+/// Units taken from the budget; dropping it gives them back, and to whoever is next in line.
 pub(super) struct Permit {
     ledger: Arc<Ledger>,
+    account: Account,
     units: u32,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.ledger.state.lock().free += self.units;
+        let mut state = self.ledger.state.lock();
+        state.shares.give_back(self.account, self.units);
+        self.ledger.note_line(&state);
+        drop(state);
         self.ledger.serve();
     }
 }
@@ -237,18 +293,18 @@ struct Ledger {
     waiting: AtomicUsize,
     /// The line's length, for reading without the lock.
     in_line: AtomicUsize,
+    /// Is more held than the limit? For reading without the lock.
+    is_over: AtomicBool,
     pressure: AtomicU8,
+    cores: Arc<Cores>,
     state: Mutex<State>,
 }
 
 struct State {
-    free: u32,
-    /// Units above the limit.
-    withheld: u32,
-    /// First come, first served: a pool that needs many units is not passed by those that need few. Shares and
-    /// weights among the pools would be decided here, by the order in which the line is served.
-    line: VecDeque<InLine>,
-    members: Arc<[Weak<dyn Member>]>,
+    shares: Shares,
+    /// Those who wait, in the order in which they came. Whose turn it is, is not passed by those that need fewer units.
+    line: Vec<InLine>,
+    members: Members,
     next_id: u64,
     /// Somebody serves the line and will see what changes meanwhile.
     is_serving: bool,
@@ -258,16 +314,8 @@ struct State {
     searched: u64,
 }
 
-impl State {
-    /// Free units within the limit.
-    fn available(&self) -> u32 {
-        self.free.saturating_sub(self.withheld)
-    }
-
-    fn is_over(&self) -> bool {
-        self.free < self.withheld
-    }
-}
+/// The pools and their accounts, to be called with no lock held.
+type Members = Arc<[(Account, Weak<dyn Member>)]>;
 
 struct InLine {
     id: Id,
@@ -278,21 +326,29 @@ struct InLine {
 /// What the one who serves the line does next.
 enum Step {
     Turn(Arc<dyn Member>),
-    /// The first in line needs more than is free: look for spare instances.
+    /// The next in line can't have what it needs: look for spare instances.
     Search {
         shortage: u64,
-        members: Arc<[Weak<dyn Member>]>,
+        members: Members,
     },
     Done,
 }
 
+impl State {
+    /// The place in line of whoever stands lowest; of equals, who came first.
+    fn next(&self) -> Option<usize> {
+        let standing = |place: &usize| self.shares.standing(self.line[*place].id.account);
+        (0..self.line.len()).min_by_key(standing)
+    }
+}
+
 impl Ledger {
-    fn take(self: &Arc<Self>, state: &mut State, units: u32) -> Option<Permit> {
-        if !state.line.is_empty() || state.available() < units {
+    fn take(self: &Arc<Self>, state: &mut State, id: Id, units: u32) -> Option<Permit> {
+        if !state.line.is_empty() || !state.shares.take(id.account, units) {
             return None;
         }
-        state.free -= units;
-        Some(Permit { ledger: Arc::clone(self), units })
+        self.note_line(state);
+        Some(Permit { ledger: Arc::clone(self), account: id.account, units })
     }
 
     /// One thread at a time: what it does frees units and lets pools join the line, which would lead back here,
@@ -310,7 +366,7 @@ impl Ledger {
             match self.next_step() {
                 Step::Turn(member) => member.take_turn(),
                 Step::Search { shortage, members } => {
-                    if !reclaim_one(&members) {
+                    if !self.reclaim_one(&members) {
                         self.found_nothing(shortage);
                     }
                 }
@@ -321,20 +377,21 @@ impl Ledger {
 
     fn next_step(&self) -> Step {
         let mut state = self.state.lock();
-        while let Some(first) = state.line.front() {
+        while let Some(place) = state.next() {
+            let next = &state.line[place];
             // Not yet by upgrading: the last handle of a pool must not be dropped under this lock.
-            let is_alive = first.member.strong_count() > 0;
-            if is_alive && first.units > state.available() {
+            let is_alive = next.member.strong_count() > 0;
+            if is_alive && !state.shares.may_take(next.id.account, next.units) {
                 if state.searched == state.shortage {
                     break;
                 }
                 return Step::Search { shortage: state.shortage, members: Arc::clone(&state.members) };
             }
-            if let Some(member) = first.member.upgrade() {
+            if let Some(member) = next.member.upgrade() {
                 return Step::Turn(member);
             }
             // The pool was dropped while it stood here.
-            state.line.pop_front();
+            state.line.remove(place);
             self.note_line(&state);
         }
         // In the same breath as the look at the line: who changes it from now on serves it.
@@ -348,6 +405,22 @@ impl Ledger {
 
     fn note_line(&self, state: &State) {
         self.in_line.store(state.line.len(), Relaxed);
+        self.is_over.store(state.shares.held() > state.shares.limit(), Relaxed);
+    }
+
+    /// Of the pools that have an instance to spare, that of the app which stands highest gives one up; of several of
+    /// one app, that with most. False: nobody has any.
+    fn reclaim_one(&self, members: &[(Account, Weak<dyn Member>)]) -> bool {
+        let alive = members.iter().filter_map(|(account, member)| Some((*account, member.upgrade()?)));
+        let spare: Vec<_> = alive.map(|(account, member)| (member.spare(), account, member)).collect();
+        let richest = {
+            let state = self.state.lock();
+            let having = spare.iter().filter(|(spare, ..)| *spare > 0);
+            having.max_by_key(|(spare, account, _)| (state.shares.standing(*account), *spare))
+        };
+        let Some((.., member)) = richest else { return false };
+        Arc::clone(member).give_up();
+        true
     }
 }
 
@@ -358,20 +431,6 @@ impl Drop for Serving<'_> {
     fn drop(&mut self) {
         self.0.state.lock().is_serving = false;
     }
-}
-
-/// The simple rule: whoever has most to spare gives one up. False: nobody has.
-fn reclaim_one(members: &[Weak<dyn Member>]) -> bool {
-    let alive = members.iter().filter_map(Weak::upgrade);
-    let Some((spare, member)) = alive.map(|member| (member.spare(), member)).max_by_key(|(spare, _)| *spare)
-    else {
-        return false;
-    };
-    if spare == 0 {
-        return false;
-    }
-    member.give_up();
-    true
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
+use super::load::Turn;
 use super::maintenance::make_for_all;
 use super::shared::{Books, Grant, Handed, Held, Make, Place, Shared, Waiter, now};
 use super::slots::{Ask, Ended, Key, Made, Phase};
@@ -19,14 +20,21 @@ impl<M: Manager> Lease<M> {
     /// Gives the instance back. Never waits and is cheap: what takes time is done by a task of its own.
     pub fn end(mut self, end: End) {
         if let Some(mut held) = self.0.take() {
-            held.uses += 1;
+            held.life.uses += 1;
+            let end = if held.is_spent() { End::Spoiled } else { end };
             held.end(end);
         }
     }
 
     /// How many leases of this instance have ended before.
     pub fn uses(&self) -> u64 {
-        self.0.as_ref().map_or(0, |held| held.uses)
+        self.0.as_ref().map_or(0, |held| held.life.uses)
+    }
+
+    /// The request's turn to run, to be paused while it waits for something and dropped when it has ended; else it runs
+    /// until the lease ends.
+    pub fn take_turn(&mut self) -> Option<Turn> {
+        self.0.as_mut()?.place.turn.take()
     }
 }
 
@@ -60,8 +68,10 @@ impl<M: Manager> Drop for Lease<M> {
 
 impl<M: Manager> Held<M> {
     fn end(mut self, end: End) {
+        let turn = self.place.turn.take();
         let pool = &self.place.pool;
-        match pool.with(|books| books.slots.end(end, pool.budget.is_wanted())) {
+        let ended = pool.with(|books| books.slots.end(end, pool.budget.wanted(pool.id)));
+        match ended {
             Ended::Keep => self.put(),
             Ended::Reset => {
                 self.place.phase = Phase::Resetting;
@@ -72,6 +82,8 @@ impl<M: Manager> Held<M> {
                 self.discard();
             }
         }
+        // Last, so that who waits for it finds what was put back.
+        drop(turn);
     }
 }
 
@@ -85,18 +97,22 @@ enum Asked<M: Manager> {
 }
 
 impl<M: Manager> Shared<M> {
-    /// The fast path: one short lock, no allocation, no await.
+    /// The fast path: one short lock, no allocation, no await. None also if the request may have to wait for its turn.
     pub(super) fn lease_idle(self: &Arc<Self>) -> Option<Lease<M>> {
-        let ready = self.with(|books| books.slots.take())?;
-        Some(Lease(Some(self.held(Phase::Leased, ready))))
+        let now = now();
+        if self.load.is_gated(now) || !self.load.has_turn() {
+            return None;
+        }
+        let (ready, lacks_idle) = self.with(|books| (books.slots.take(), books.slots.lacks_idle()));
+        let lease = Lease(Some(self.held(Phase::Leased, ready?)));
+        if lacks_idle {
+            self.refill(now);
+        }
+        Some(lease)
     }
 
-    pub(super) async fn lease_in_time(
-        self: &Arc<Self>,
-        deadline: Option<Instant>,
-    ) -> Result<Lease<M>, LeaseError<M::Error>> {
-        let in_queue = Instant::now() + self.policy.queue_timeout;
-        let deadline = deadline.map_or(in_queue, |deadline| deadline.min(in_queue));
+    pub(super) async fn lease_in_time(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
+        let deadline = Instant::now() + self.policy.queue_timeout;
         match time::timeout_at(deadline, self.lease_patiently()).await {
             Ok(result) => result,
             Err(_) => {
@@ -107,15 +123,22 @@ impl<M: Manager> Shared<M> {
     }
 
     async fn lease_patiently(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
+        let is_gated = self.load.is_gated(now());
         let asked = match self.ask() {
             Asked::NoPermit(_) => {
-                self.budget.reclaim(self.weight);
+                self.budget.reclaim(self.each);
                 self.ask()
             }
             asked => asked,
         };
         let grant = match asked {
-            Asked::Granted(grant) => grant,
+            Asked::Granted(grant) => {
+                if is_gated {
+                    // To the end of the line: those who are ready ask first, so that it is seen who has to wait.
+                    tokio::task::yield_now().await;
+                }
+                grant
+            }
             // Cancellation safety: `Waiting` leaves the queue, and a grant that has come is passed on.
             Asked::Queued(waiting) => waiting.answer().await?,
             Asked::Refused(error) | Asked::NoPermit(error) => {
@@ -132,21 +155,27 @@ impl<M: Manager> Shared<M> {
 
     fn ask(self: &Arc<Self>) -> Asked<M> {
         let now = now();
-        let asked = self.with(|books| match books.slots.ask(now) {
+        let asked = self.with(|books| match books.slots.ask(now, self.load.has_turn()) {
             Ask::Idle(ready) => Ok(Grant::Ready(Handed::new(self.held(Phase::Leased, ready)))),
             Ask::Wait => Err(self.queue(books).map_or_else(Asked::Refused, Asked::Queued)),
             Ask::Room => match self.permit_or_join(books) {
                 Some(permit) => {
                     books.slots.begin();
-                    Ok(Grant::Make(self.place(Phase::Preparing, permit)))
+                    Ok(Grant::Make(self.place_to_make(permit)))
                 }
                 None => Err(self.queue(books).map_or_else(Asked::NoPermit, Asked::Queued)),
             },
             Ask::Closed => Err(Asked::Refused(LeaseError::Closed)),
+            Ask::NoMemory => Err(Asked::Refused(LeaseError::NoMemory)),
             Ask::Failing { error, retry_after } => {
                 Err(Asked::Refused(LeaseError::Failing { error, retry_after }))
             }
         });
+        if matches!(asked, Err(Asked::Queued(_))) {
+            // The last turn may just have ended, with nobody in the queue yet; and the oldest there may have waited for
+            // too long.
+            self.settle();
+        }
         asked.map_or_else(|asked| asked, Asked::Granted)
     }
 
@@ -155,7 +184,7 @@ impl<M: Manager> Shared<M> {
             return Err(LeaseError::Saturated);
         }
         let (sender, receiver) = oneshot::channel();
-        match books.slots.enqueue(Waiter { answer: sender }) {
+        match books.slots.enqueue(Waiter { answer: sender }, now()) {
             Ok(key) => Ok(Waiting { pool: Arc::clone(self), key: Some(key), answer: receiver }),
             Err(_) => {
                 self.budget.leave_queue(1);
@@ -216,13 +245,15 @@ impl<M: Manager> Making<M> {
 
 impl<M: Manager> Drop for Making<M> {
     fn drop(&mut self) {
-        let Some((make, place)) = self.make.take() else { return };
+        let Some((make, mut place)) = self.make.take() else { return };
         let is_useful = place.pool.policy.max_idle > 0 || place.pool.policy.on_end != OnEnd::Drop;
         // A future that panicked must not be polled again.
         if is_useful
             && !std::thread::panicking()
             && let Ok(runtime) = Handle::try_current()
         {
+            // There is no request any more that could run.
+            drop(place.turn.take());
             runtime.spawn(make_for_all(place, make));
             return;
         }
@@ -239,7 +270,7 @@ impl<M: Manager> Place<M> {
             Made::Leased => Phase::Leased,
             Made::Closed => Phase::Leaving,
         };
-        let held = Held { instance, uses: 0, place: self };
+        let held = Held::new(instance, self);
         if made == Made::Closed {
             held.discard();
             return Err(LeaseError::Closed);

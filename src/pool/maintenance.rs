@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::shared::{Held, Make, Place, Shared};
+use super::shared::{Held, Make, Place, Shared, now};
 use super::slots::Phase;
-use super::{LeaseError, Manager, PrewarmError};
+use super::{LeaseError, Manager, PrewarmError, Tended};
 
 impl<M: Manager> Shared<M> {
     pub(super) async fn prewarm(self: &Arc<Self>) -> Result<(), PrewarmError<M::Error>> {
@@ -29,7 +29,7 @@ impl<M: Manager> Shared<M> {
         // An order to try is obeyed, also in the pause after a failure.
         let begin = || self.begin_if(|books| books.slots.lacks_idle());
         let place = begin().or_else(|| {
-            self.budget.reclaim(self.weight);
+            self.budget.reclaim(self.each);
             begin()
         });
         place.ok_or(PrewarmError::NoRoom)
@@ -44,26 +44,29 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    pub(super) fn top_up(self: &Arc<Self>, now: Instant) -> usize {
+    pub(super) fn tend(self: &Arc<Self>, now: Instant) -> Tended {
+        self.load.assess(now);
+        self.with(|books| books.slots.tick(now, self.budget.pressure()));
+        let retired: Vec<_> = std::iter::from_fn(|| self.with(|books| books.slots.retire(now)))
+            .map(|ready| self.held(Phase::Leaving, ready))
+            .collect();
+        let tended = Tended { retired: retired.len(), begun: self.top_up(now) };
+        discard_all(retired);
+        // Whoever has waited for too long while nothing else happened.
+        self.settle();
+        tended
+    }
+
+    fn top_up(self: &Arc<Self>, now: Instant) -> usize {
         let Ok(runtime) = Handle::try_current() else { return 0 };
         // Bounded by itself: a runtime that goes down drops each task at once, and nothing is ever topped up.
-        let places =
-            (0..self.policy.min_idle).map_while(|_| self.begin_if(|books| books.slots.is_below_floor(now)));
+        let places = (0..self.policy.max).map_while(|_| self.begin_if(|books| books.slots.is_short(now)));
         places
             .map(|place| {
                 let make = place.make();
                 runtime.spawn(make_for_all(place, make));
             })
             .count()
-    }
-
-    pub(super) fn retire_idle(self: &Arc<Self>, now: Instant) -> usize {
-        let retired: Vec<_> = std::iter::from_fn(|| self.with(|books| books.slots.retire(now)))
-            .map(|ready| self.held(Phase::Leaving, ready))
-            .collect();
-        let count = retired.len();
-        discard_all(retired);
-        count
     }
 
     pub(super) fn close(self: &Arc<Self>) {
@@ -132,7 +135,7 @@ fn after_requests(work: impl Future<Output = ()> + Send + 'static) {
 pub(super) async fn make_for_all<M: Manager>(place: Place<M>, make: Make<M>) -> Result<(), M::Error> {
     match make.await {
         Ok(instance) => {
-            Held { instance, uses: 0, place }.put();
+            Held::new(instance, place).put();
             Ok(())
         }
         Err(error) => {
@@ -143,10 +146,15 @@ pub(super) async fn make_for_all<M: Manager>(place: Place<M>, make: Make<M>) -> 
 }
 
 async fn reset<M: Manager>(used: Held<M>) {
-    let Held { instance, uses, place } = used;
+    let Held { instance, life, place } = used;
+    let begun = now();
     let result = place.pool.manager.reset(instance).await;
+    place.pool.took(begun);
     if let Ok(instance) = result {
-        Held { instance, uses, place }.put();
+        let mut held = Held::new(instance, place);
+        // It is as new, but for the count of its leases.
+        held.life.uses = life.uses;
+        held.put();
     }
     // Else the place is given up here, and a waiter or the minimum has another instance made.
 }

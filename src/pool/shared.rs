@@ -3,7 +3,7 @@
 //! Whatever is taken out of the books is at once in a [`Place`], whose drop repairs them: a request that is cancelled,
 //! a task that panics, a runtime that goes down need no code of their own.
 //!
-//! Rules of this file: no instance, permit or manager is touched under the lock, and nothing awaits.
+//! Rules of this file: no instance, permit, turn or manager is dropped or called under the lock, and nothing awaits.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -13,15 +13,18 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::budget::{Budget, Id, Member, Permit};
-use super::slots::{Next, Phase, Put, Slots};
+use super::load::{Load, Turn, Waits};
+use super::slots::{Comes, Next, Phase, Put, Slots};
 use super::{LeaseError, Manager, Policy, Stats};
 
 pub(super) struct Shared<M: Manager> {
     pub(super) manager: M,
     pub(super) policy: Policy,
     pub(super) budget: Budget,
-    pub(super) weight: u32,
-    id: Id,
+    pub(super) load: Arc<Load>,
+    /// Units of the budget that each instance takes.
+    pub(super) each: u32,
+    pub(super) id: Id,
     books: Mutex<Books<M>>,
     /// Told when the pool is drained.
     pub(super) emptied: Notify,
@@ -49,15 +52,25 @@ enum Line {
 /// A ready instance. It is dropped before its permit: the permit stands for a place in the allocator.
 pub(super) struct Ready<I> {
     pub(super) instance: I,
+    pub(super) life: Life,
+    permit: Permit,
+}
+
+/// How long an instance may live.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Life {
     /// How many leases it has ended.
     pub(super) uses: u64,
-    permit: Permit,
+    /// Leases after which it is spent.
+    pub(super) max_uses: u64,
+    /// When it has lived for long enough.
+    pub(super) expires: Option<Instant>,
 }
 
 /// An instance out of the books, with its place in them. It is dropped before its place.
 pub(super) struct Held<M: Manager> {
     pub(super) instance: M::Instance,
-    pub(super) uses: u64,
+    pub(super) life: Life,
     pub(super) place: Place<M>,
 }
 
@@ -66,6 +79,8 @@ pub(super) struct Place<M: Manager> {
     pub(super) pool: Arc<Shared<M>>,
     /// Where the books count it.
     pub(super) phase: Phase,
+    /// The turn to run of the request that it is for.
+    pub(super) turn: Option<Turn>,
     /// `None` once the place has been put back into the books.
     permit: Option<Permit>,
 }
@@ -86,23 +101,26 @@ pub(super) enum Grant<M: Manager> {
 pub(super) struct Handed<M: Manager>(Option<Held<M>>);
 
 impl<M: Manager> Shared<M> {
-    pub(super) fn new(manager: M, policy: Policy, weight: u32, budget: &Budget) -> Arc<Self> {
+    pub(super) fn new(app: &str, manager: M, policy: Policy, each: u32, budget: &Budget) -> Arc<Self> {
         let shared = Arc::new(Self {
             manager,
             budget: budget.clone(),
-            weight,
-            id: budget.new_id(),
+            load: Load::new(Arc::clone(budget.cores()), policy.weight),
+            each,
+            id: budget.open(app, policy.weight),
             books: Mutex::new(Books { slots: Slots::new(policy.clone()), line: Line::Out }),
             policy,
             emptied: Notify::new(),
         });
         let member: Weak<Self> = Arc::downgrade(&shared);
-        budget.register(member);
+        budget.register(shared.id, member.clone());
+        shared.load.serves(member);
         shared
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.books.lock().slots.stats()
+        let stats = self.books.lock().slots.stats();
+        Stats { running: self.load.running(), is_busy: self.load.is_busy(), ..stats }
     }
 
     /// The only way to the books. Afterwards, with the lock released, the budget learns what concerns it.
@@ -110,8 +128,10 @@ impl<M: Manager> Shared<M> {
         let mut books = self.books.lock();
         let waited = books.slots.waiting();
         let result = change(&mut books);
-        if books.slots.waiting() < waited {
-            self.budget.leave_queue(waited - books.slots.waiting());
+        let waiting = books.slots.waiting();
+        if waiting != waited {
+            self.load.set_queued(waiting);
+            self.budget.leave_queue(waited.saturating_sub(waiting));
         }
         if books.line == Line::Out {
             return result;
@@ -136,7 +156,7 @@ impl<M: Manager> Shared<M> {
             return None;
         }
         let me: Weak<Self> = Arc::downgrade(self);
-        let permit = self.budget.take_or_join(self.id, self.weight, me);
+        let permit = self.budget.take_or_join(self.id, self.each, me);
         if permit.is_none() {
             books.line = Line::Joined;
         }
@@ -149,7 +169,7 @@ impl<M: Manager> Shared<M> {
             if !is_needed(books) {
                 return None;
             }
-            let permit = self.budget.take(self.weight)?;
+            let permit = self.budget.take(self.id, self.each)?;
             books.slots.begin();
             Some(permit)
         })?;
@@ -157,30 +177,44 @@ impl<M: Manager> Shared<M> {
     }
 
     pub(super) fn place(self: &Arc<Self>, phase: Phase, permit: Permit) -> Place<M> {
-        Place { pool: Arc::clone(self), phase, permit: Some(permit) }
+        Place { pool: Arc::clone(self), phase, turn: None, permit: Some(permit) }
+    }
+
+    /// A place for an instance that a request makes for itself.
+    pub(super) fn place_to_make(self: &Arc<Self>, permit: Permit) -> Place<M> {
+        let mut place = self.place(Phase::Preparing, permit);
+        place.turn = Some(self.load.turn());
+        place
     }
 
     pub(super) fn held(self: &Arc<Self>, phase: Phase, ready: Ready<M::Instance>) -> Held<M> {
-        let Ready { instance, uses, permit } = ready;
-        Held { instance, uses, place: self.place(phase, permit) }
+        let Ready { instance, life, permit } = ready;
+        let mut place = self.place(phase, permit);
+        if phase == Phase::Leased {
+            place.turn = Some(self.load.turn());
+        }
+        Held { instance, life, place }
     }
 
-    /// Does for the waiters what can be done: room for an instance, or a refusal when none will come.
+    /// Does for the waiters what can be done: an instance, room for one, or a refusal when none will come in time.
     pub(super) fn settle(self: &Arc<Self>) {
         let now = now();
         loop {
-            let step = self.with(|books| match books.slots.next(now) {
+            let step = self.with(|books| match books.slots.next(now, self.load.has_turn()) {
                 Next::Rest => Settle::Rest,
+                Next::Hand(waiter, ready) => Settle::Hand(waiter, self.held(Phase::Leased, ready)),
+                Next::Shed(waiter) => Settle::Refuse(waiter, LeaseError::Overloaded),
                 Next::Refuse { waiter, error, retry_after } => {
                     Settle::Refuse(waiter, LeaseError::Failing { error, retry_after })
                 }
                 Next::Room => match self.permit_or_join(books) {
                     None => Settle::Rest,
-                    Some(permit) => Settle::Grant(books.slots.grant(now), permit),
+                    Some(permit) => Settle::Grant(books.slots.grant(now, self.load.has_turn()), permit),
                 },
             });
             match step {
                 Settle::Rest => return,
+                Settle::Hand(waiter, held) => waiter.hand(held),
                 Settle::Refuse(waiter, error) => drop(waiter.answer.send(Err(error))),
                 Settle::Grant(Some(waiter), permit) => self.send_room(waiter, permit),
                 Settle::Grant(None, permit) => return drop(permit),
@@ -208,6 +242,13 @@ impl<M: Manager> Shared<M> {
         }
     }
 
+    /// An instance was made or reset, which was begun at that time.
+    pub(super) fn took(&self, begun: Instant) {
+        let time = now().saturating_duration_since(begun);
+        self.load.worked(time);
+        self.with(|books| books.slots.took(time));
+    }
+
     pub(super) fn note_drained(&self) {
         if self.with(|books| books.slots.is_drained()) {
             self.emptied.notify_waiters();
@@ -216,7 +257,26 @@ impl<M: Manager> Shared<M> {
 
     fn send_room(self: &Arc<Self>, waiter: Waiter<M>, permit: Permit) {
         // A waiter that has just left returns the place, and its drop settles with the next one.
-        drop(waiter.answer.send(Ok(Grant::Make(self.place(Phase::Preparing, permit)))));
+        drop(waiter.answer.send(Ok(Grant::Make(self.place_to_make(permit)))));
+    }
+}
+
+impl<M: Manager> Drop for Shared<M> {
+    fn drop(&mut self) {
+        self.budget.close(self.id);
+    }
+}
+
+impl<M: Manager> Waits for Shared<M> {
+    fn room_to_run(self: Arc<Self>) {
+        self.settle();
+    }
+}
+
+impl<M: Manager> Waiter<M> {
+    fn hand(self, held: Held<M>) {
+        // A waiter that has just left returns it, and its drop puts it back.
+        drop(self.answer.send(Ok(Grant::Ready(Handed(Some(held))))));
     }
 }
 
@@ -239,9 +299,10 @@ impl<M: Manager> Member for Shared<M> {
                 return None;
             }
             books.line = Line::Out;
-            let wants = books.slots.can_grant(now);
+            let has_turn = self.load.has_turn();
+            let wants = books.slots.can_grant(now, has_turn);
             let permit = self.budget.take_turn(self.id, wants)?;
-            Some((books.slots.grant(now), permit))
+            Some((books.slots.grant(now, has_turn), permit))
         });
         if let Some((Some(waiter), permit)) = granted {
             self.send_room(waiter, permit);
@@ -252,23 +313,38 @@ impl<M: Manager> Member for Shared<M> {
 }
 
 impl<M: Manager> Held<M> {
-    /// Puts a ready instance into the books: idle, to the first waiter, or away.
+    /// An instance that was just made.
+    pub(super) fn new(instance: M::Instance, place: Place<M>) -> Self {
+        let life = Life::begin(&place.pool.policy, now());
+        Self { instance, life, place }
+    }
+
+    /// Has it done, or grown, as much as it may?
+    pub(super) fn is_spent(&self) -> bool {
+        let Self { instance, life, place } = self;
+        let pool = &place.pool;
+        life.uses >= life.max_uses
+            || pool.policy.max_memory.is_some_and(|max| pool.manager.memory(instance) > max)
+    }
+
+    /// Puts a ready instance into the books: idle, to the next waiter, or away.
     pub(super) fn put(self) {
-        let Self { instance, uses, place } = self;
+        let Self { instance, life, place } = self;
         let Some((pool, phase, permit)) = place.dissolve() else { return };
-        let ready = Ready { instance, uses, permit };
-        let now = now();
+        let ready = Ready { instance, life, permit };
         let (put, waiting) = pool.with(|books| {
-            let put = books.slots.put(phase, ready, now, pool.budget.is_wanted());
+            let comes = Comes {
+                now: now(),
+                has_turn: pool.load.has_turn(),
+                wanted: pool.budget.wanted(pool.id),
+                expires: life.expires,
+            };
+            let put = books.slots.put(phase, ready, comes);
             (put, books.slots.waiting() > 0)
         });
         match put {
             Put::Idle => {}
-            Put::Hand(waiter, ready) => {
-                let handed = Handed(Some(pool.held(Phase::Leased, ready)));
-                // A waiter that has just left returns it, and its drop puts it back.
-                drop(waiter.answer.send(Ok(Grant::Ready(handed))));
-            }
+            Put::Hand(waiter, ready) => waiter.hand(pool.held(Phase::Leased, ready)),
             Put::Surplus(ready) => pool.held(Phase::Leaving, ready).discard(),
         }
         if waiting && phase == Phase::Preparing {
@@ -278,11 +354,27 @@ impl<M: Manager> Held<M> {
     }
 }
 
+impl Life {
+    fn begin(policy: &Policy, now: Instant) -> Self {
+        let spread = |time: Duration| time.mul_f64(0.9 + 0.2 * fastrand::f64());
+        Self {
+            uses: 0,
+            max_uses: policy.max_uses.clone().map_or(u64::MAX, fastrand::u64),
+            expires: policy.max_lifetime.map(|time| now + spread(time)),
+        }
+    }
+}
+
 impl<M: Manager> Place<M> {
     /// The future that makes this place's instance.
     pub(super) fn make(&self) -> Make<M> {
         let pool = Arc::clone(&self.pool);
-        Box::pin(async move { pool.manager.make().await })
+        Box::pin(async move {
+            let begun = now();
+            let made = pool.manager.make().await;
+            pool.took(begun);
+            made
+        })
     }
 
     /// Making has failed: nobody tries for a while, which is returned. The place is given up.
@@ -291,7 +383,7 @@ impl<M: Manager> Place<M> {
         self.pool.with(|books| books.slots.failed(error, now))
     }
 
-    /// The place is put back into the books by the caller; its drop does nothing then.
+    /// The place is put back into the books by the caller; its drop ends no more than the turn then.
     fn dissolve(mut self) -> Option<(Arc<Shared<M>>, Phase, Permit)> {
         let permit = self.permit.take()?;
         Some((Arc::clone(&self.pool), self.phase, permit))
@@ -326,6 +418,7 @@ impl<M: Manager> Drop for Handed<M> {
 
 enum Settle<M: Manager> {
     Rest,
+    Hand(Waiter<M>, Held<M>),
     Refuse(Waiter<M>, LeaseError<M::Error>),
     Grant(Option<Waiter<M>>, Permit),
 }

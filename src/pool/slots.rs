@@ -22,7 +22,7 @@
 //!     +--------------- gone <-------------+------------------------+
 //! ```
 //!
-//! Whatever `put` brings is leased to the first waiter instead of going idle, and leaves if it is not needed.
+//! Whatever `put` brings is leased to the next waiter instead of going idle, and leaves if it is not needed.
 //!
 //! | state | holds |
 //! |---|---|
@@ -36,17 +36,23 @@
 //! # What always holds
 //!
 //! - idle + preparing + leased + resetting + leaving <= `max`; waiting <= `queue_size`.
-//! - Nobody waits while an instance is idle: what comes back goes to the first waiter, and newcomers queue behind.
-//! - Somebody waits only while `max` is reached, the budget is used up, or (after a failure) something is on its way.
+//! - Nobody waits while an instance is idle and there is a turn to run it: what comes back goes to the next waiter, and
+//!   newcomers queue behind.
+//! - Somebody waits only while `max` is reached, the budget is used up, there is no turn, or (after a failure) something
+//!   is on its way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 mod answers;
 
-pub use answers::{Ask, Ended, Key, Made, Next, Phase, Put};
+pub use answers::{Ask, Ended, Made, Next, Phase, Put};
 
 use super::backoff::{Attempt, Backoff};
+use super::budget::{Pressure, Wanted};
+pub use super::queue::Key;
+use super::queue::Queue;
+use super::spares::Spares;
 use super::{End, OnEnd, Policy, Stats};
 
 /// The books. `I` is a ready instance with its permit, `W` the way to reach a waiter, `E` why making fails.
@@ -58,52 +64,83 @@ pub struct Slots<I, W, E> {
     leased: u32,
     resetting: u32,
     leaving: u32,
-    /// First come, first served: keys rise.
-    waiters: BTreeMap<Key, W>,
-    next_key: u64,
+    waiters: Queue<W>,
+    spares: Spares,
+    /// Idle instances that are kept ready and made if they are missing: those that are worth it, and the minimum.
+    target: u32,
+    pressure: Pressure,
     backoff: Backoff<E>,
     closed: bool,
     totals: Stats,
 }
 
+/// What there is to know when an instance comes to the books.
+#[derive(Debug, Clone, Copy)]
+pub struct Comes {
+    pub now: Instant,
+    /// A waiter may run now.
+    pub has_turn: bool,
+    pub wanted: Wanted,
+    /// When it has lived for long enough; `None` for never.
+    pub expires: Option<Instant>,
+}
+
+/// Idle instances for which there is room from the start.
+const ROOM: u32 = 64;
+
 struct Idle<I> {
     ready: I,
     since: Instant,
+    expires: Option<Instant>,
 }
 
 impl<I, W, E: Clone> Slots<I, W, E> {
     pub fn new(policy: Policy) -> Self {
         Self {
-            // Room for all, so that the hot path never allocates.
-            idle: VecDeque::with_capacity(policy.max_idle as usize),
-            policy,
+            // So that the hot path hardly ever allocates.
+            idle: VecDeque::with_capacity(policy.max_idle.min(ROOM) as usize),
             preparing: 0,
             leased: 0,
             resetting: 0,
             leaving: 0,
-            waiters: BTreeMap::new(),
-            next_key: 0,
+            waiters: Queue::new(policy.queue_size, policy.queue_timeout),
+            spares: Spares::default(),
+            target: policy.min_idle,
+            pressure: Pressure::None,
+            policy,
             backoff: Backoff::new(),
             closed: false,
             totals: Stats::default(),
         }
     }
 
-    /// The fast path: the instance that was idle for the shortest time; it is leased now.
+    /// The fast path: the instance that was idle for the shortest time; it is leased now. None also if others wait.
     pub fn take(&mut self) -> Option<I> {
-        let idle = self.idle.pop_back()?;
-        self.leased += 1;
-        Some(idle.ready)
+        if !self.waiters.is_empty() {
+            return None;
+        }
+        let ready = self.pop_idle()?;
+        self.spares.arrived();
+        Some(ready)
     }
 
-    pub fn ask(&mut self, now: Instant) -> Ask<I, E> {
+    /// What a request gets. `has_turn`: it may run now, if it gets an instance.
+    pub fn ask(&mut self, now: Instant, has_turn: bool) -> Ask<I, E> {
         if self.closed {
             return Ask::Closed;
         }
-        if let Some(ready) = self.take() {
+        self.spares.arrived();
+        if !self.waiters.is_empty() || !has_turn {
+            return Ask::Wait;
+        }
+        if let Some(ready) = self.pop_idle() {
             return Ask::Idle(ready);
         }
-        if !self.waiters.is_empty() || !self.has_room() {
+        if self.pressure == Pressure::Shed && !self.something_comes() {
+            self.totals.refused += 1;
+            return Ask::NoMemory;
+        }
+        if !self.has_room() || self.pressure == Pressure::Shed {
             return Ask::Wait;
         }
         match self.backoff.attempt(now) {
@@ -123,25 +160,32 @@ impl<I, W, E: Clone> Slots<I, W, E> {
     }
 
     /// Queues a waiter, or gives it back when the queue is full.
-    pub fn enqueue(&mut self, waiter: W) -> Result<Key, W> {
-        if self.waiters.len() >= self.policy.queue_size {
-            return Err(waiter);
-        }
-        let key = Key::new(self.next_key);
-        self.next_key += 1;
-        self.waiters.insert(key, waiter);
-        Ok(key)
+    pub fn enqueue(&mut self, waiter: W, now: Instant) -> Result<Key, W> {
+        self.waiters.push(waiter, now)
     }
 
     /// A waiter gives up. `None` when it is no longer in the queue: it has been answered.
     pub fn leave(&mut self, key: Key) -> Option<W> {
-        self.waiters.remove(&key)
+        self.waiters.remove(key)
     }
 
-    /// What can be done for the first waiter, apart from handing it an instance.
-    pub fn next(&mut self, now: Instant) -> Next<W, E> {
-        if self.waiters.is_empty() {
+    /// What can be done for those who wait. `has_turn`: one of them may run now.
+    pub fn next(&mut self, now: Instant, has_turn: bool) -> Next<I, W, E> {
+        if let Some(waiter) = self.waiters.pop_expired(now) {
+            self.totals.shed += 1;
+            return Next::Shed(waiter);
+        }
+        if self.waiters.is_empty() || !has_turn {
             return Next::Rest;
+        }
+        if let Some(ready) = self.pop_idle() {
+            return match self.waiters.pop(now) {
+                Some(waiter) => {
+                    self.totals.handed += 1;
+                    Next::Hand(waiter, ready)
+                }
+                None => Next::Rest,
+            };
         }
         if self.may_make(now) {
             return Next::Room;
@@ -150,22 +194,22 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         if self.something_comes() {
             return Next::Rest;
         }
-        let Some((_, waiter)) = self.waiters.pop_first() else { return Next::Rest };
+        let Some(waiter) = self.waiters.pop_oldest() else { return Next::Rest };
         self.totals.refused += 1;
         Next::Refuse { waiter, error, retry_after }
     }
 
     /// Would a permit be of use to a waiter?
-    pub fn can_grant(&self, now: Instant) -> bool {
-        !self.waiters.is_empty() && self.may_make(now)
+    pub fn can_grant(&self, now: Instant, has_turn: bool) -> bool {
+        !self.waiters.is_empty() && has_turn && self.idle.is_empty() && self.may_make(now)
     }
 
-    /// A permit is in hand: the first waiter makes its instance. `None` if nobody waits or there is no room.
-    pub fn grant(&mut self, now: Instant) -> Option<W> {
-        if !self.can_grant(now) {
+    /// A permit is in hand: the next waiter makes its instance. `None` if nobody waits or there is no room.
+    pub fn grant(&mut self, now: Instant, has_turn: bool) -> Option<W> {
+        if !self.can_grant(now, has_turn) {
             return None;
         }
-        let (_, waiter) = self.waiters.pop_first()?;
+        let waiter = self.waiters.pop(now)?;
         self.begin();
         Some(waiter)
     }
@@ -188,10 +232,10 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         self.backoff.failed(error, now)
     }
 
-    /// A lease ends. `wanted`: another pool waits for the budget, so nothing is kept above `min_idle`.
-    pub fn end(&mut self, end: End, wanted: bool) -> Ended {
-        let keep =
-            end == End::Clean && !self.closed && self.wants(self.idle.len() as u32 + self.resetting, wanted);
+    /// A lease ends.
+    pub fn end(&mut self, end: End, wanted: Wanted) -> Ended {
+        let spare = self.idle.len() as u32 + self.resetting;
+        let keep = end == End::Clean && !self.closed && self.wants(spare, wanted, !self.waiters.is_empty());
         match self.policy.on_end {
             OnEnd::Keep if keep => Ended::Keep,
             OnEnd::Reset if keep => {
@@ -206,23 +250,27 @@ impl<I, W, E: Clone> Slots<I, W, E> {
     }
 
     /// A ready instance comes from being made, reset or kept, or from a waiter that left before it could take it.
-    pub fn put(&mut self, from: Phase, ready: I, now: Instant, wanted: bool) -> Put<I, W> {
+    pub fn put(&mut self, from: Phase, ready: I, comes: Comes) -> Put<I, W> {
+        let Comes { now, has_turn, wanted, expires } = comes;
         match from {
             Phase::Preparing => self.note_made(),
             Phase::Resetting => self.totals.reset += 1,
             Phase::Leased | Phase::Leaving => {}
         }
-        if let Some((_, waiter)) = self.waiters.pop_first() {
+        let is_spent = expires.is_some_and(|expires| expires <= now);
+        let is_needed = has_turn && !self.waiters.is_empty();
+        if self.closed || is_spent || !self.wants(self.idle.len() as u32, wanted, is_needed) {
+            self.totals.retired += u64::from(is_spent);
+            self.shift(from, Phase::Leaving);
+            return Put::Surplus(ready);
+        }
+        if has_turn && let Some(waiter) = self.waiters.pop(now) {
             self.shift(from, Phase::Leased);
             self.totals.handed += 1;
             return Put::Hand(waiter, ready);
         }
-        if self.closed || !self.wants(self.idle.len() as u32, wanted) {
-            self.shift(from, Phase::Leaving);
-            return Put::Surplus(ready);
-        }
         *self.count(from) -= 1;
-        self.idle.push_back(Idle { ready, since: now });
+        self.idle.push_back(Idle { ready, since: now, expires });
         Put::Idle
     }
 
@@ -234,10 +282,27 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         }
     }
 
-    /// Are fewer than `min_idle` idle or on their way to be, with room for more?
+    /// An instance was made, or reset, in so much time.
+    pub fn took(&mut self, time: Duration) {
+        self.spares.took(time);
+    }
+
+    /// Looks anew how many idle instances are worth keeping. To be called about once a second.
+    pub fn tick(&mut self, now: Instant, pressure: Pressure) {
+        self.pressure = pressure;
+        self.spares.tick(now);
+        let worth = self.spares.target(now, self.policy.idle_time).min(self.policy.max_idle);
+        self.target = match pressure {
+            Pressure::None => self.policy.min_idle.max(worth),
+            Pressure::Growth => self.policy.min_idle,
+            Pressure::Spares | Pressure::Shed => 0,
+        };
+    }
+
+    /// Are fewer idle, or on their way to be, than are worth keeping, with room for more?
     pub fn lacks_idle(&self) -> bool {
         let spare = self.idle.len() as u32 + self.preparing + self.resetting;
-        !self.closed && self.has_room() && spare < self.policy.min_idle
+        spare < self.target && !self.closed && self.has_room()
     }
 
     /// The same, and may one be made now?
@@ -245,37 +310,35 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         self.lacks_idle() && self.attempt_allowed(now)
     }
 
-    /// Are there fewer instances in all, whatever they do, than `min_idle`?
-    pub fn is_below_floor(&self, now: Instant) -> bool {
-        self.is_short(now) && self.total() < self.policy.min_idle
-    }
-
     /// How many idle ones another pool may have.
     pub fn spare(&self) -> u32 {
-        (self.idle.len() as u32).saturating_sub(self.policy.min_idle)
+        (self.idle.len() as u32).saturating_sub(self.floor())
     }
 
-    /// The oldest idle instance above `min_idle`, for another pool's sake; it is leaving now.
+    /// The oldest idle instance above the minimum, for another pool's sake; it is leaving now.
     pub fn give_up(&mut self) -> Option<I> {
         if self.spare() == 0 {
             return None;
         }
-        let oldest = self.idle.pop_front()?;
-        self.leaving += 1;
         self.totals.reclaimed += 1;
-        Some(oldest.ready)
+        self.leave_idle(0)
     }
 
-    /// The oldest idle instance above `min_idle` if it has been idle for `idle_time`; it is leaving now.
+    /// An idle instance that has lived for too long, or the oldest above what is worth keeping if it has been idle for
+    /// `idle_time`; it is leaving now. When memory is scarce all go.
     pub fn retire(&mut self, now: Instant) -> Option<I> {
-        let oldest = self.idle.front()?;
-        if self.spare() == 0 || now.saturating_duration_since(oldest.since) < self.policy.idle_time {
-            return None;
-        }
-        let oldest = self.idle.pop_front()?;
-        self.leaving += 1;
+        let is_spent = |idle: &Idle<I>| idle.expires.is_some_and(|expires| expires <= now);
+        let idle_for = |idle: &Idle<I>| now.saturating_duration_since(idle.since);
+        let too_many = self.idle.len() as u32 > self.target.max(self.floor());
+        let idle_time =
+            if self.pressure >= Pressure::Spares { Duration::ZERO } else { self.policy.idle_time };
+        let place = match self.idle.iter().position(is_spent) {
+            Some(place) => place,
+            None if too_many && self.idle.front().is_some_and(|idle| idle_for(idle) >= idle_time) => 0,
+            None => return None,
+        };
         self.totals.retired += 1;
-        Some(oldest.ready)
+        self.leave_idle(place)
     }
 
     /// No leases from now on. The idle instances, which are leaving now, and the waiters, which have to be told.
@@ -283,7 +346,7 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         self.closed = true;
         self.leaving += self.idle.len() as u32;
         let idle = self.idle.drain(..).map(|idle| idle.ready).collect();
-        let waiters = std::mem::take(&mut self.waiters).into_values().collect();
+        let waiters = self.waiters.drain().collect();
         (idle, waiters)
     }
 
@@ -317,6 +380,10 @@ impl<I, W, E: Clone> Slots<I, W, E> {
             resetting: self.resetting,
             leaving: self.leaving,
             waiting: self.waiters.len(),
+            target: self.target,
+            is_overloaded: self.waiters.is_overloaded(),
+            arrivals: self.spares.rate().round() as u64,
+            cost_micros: (self.spares.cost() * 1e6).round() as u64,
             ..self.totals
         }
     }
@@ -331,7 +398,7 @@ impl<I, W, E: Clone> Slots<I, W, E> {
     }
 
     fn may_make(&self, now: Instant) -> bool {
-        self.has_room() && self.attempt_allowed(now)
+        self.has_room() && self.pressure != Pressure::Shed && self.attempt_allowed(now)
     }
 
     fn attempt_allowed(&self, now: Instant) -> bool {
@@ -347,10 +414,30 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         self.preparing > 0 || (self.policy.on_end != OnEnd::Drop && self.leased + self.resetting > 0)
     }
 
-    /// Is one more instance worth keeping, beside `spare` idle ones?
-    fn wants(&self, spare: u32, wanted: bool) -> bool {
-        let enough = if wanted { self.policy.min_idle } else { self.policy.max_idle };
-        !self.waiters.is_empty() || spare < enough
+    /// Is one more instance worth keeping, beside `spare` idle ones? `is_needed`: for a waiter.
+    fn wants(&self, spare: u32, wanted: Wanted, is_needed: bool) -> bool {
+        match wanted {
+            Wanted::No => is_needed || spare < self.policy.max_idle,
+            Wanted::Spare => is_needed || spare < self.floor(),
+            Wanted::ByPoorer => false,
+        }
+    }
+
+    /// Idle instances that nobody else gets.
+    fn floor(&self) -> u32 {
+        if self.pressure >= Pressure::Spares { 0 } else { self.policy.min_idle }
+    }
+
+    fn pop_idle(&mut self) -> Option<I> {
+        let idle = self.idle.pop_back()?;
+        self.leased += 1;
+        Some(idle.ready)
+    }
+
+    fn leave_idle(&mut self, place: usize) -> Option<I> {
+        let idle = self.idle.remove(place)?;
+        self.leaving += 1;
+        Some(idle.ready)
     }
 
     fn note_made(&mut self) {

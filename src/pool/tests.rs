@@ -1,7 +1,9 @@
 mod cancellation;
+mod lives;
 mod rig;
 mod shares;
 mod stress;
+mod turns;
 
 use std::time::Duration;
 
@@ -160,14 +162,8 @@ async fn who_waits_too_long_is_told() {
     let start = Instant::now();
     assert_eq!(rig.pool.lease().await.err(), Some(LeaseError::TimedOut));
     assert_eq!(start.elapsed(), rig::QUEUE_TIMEOUT);
-    let deadline = Instant::now() + Duration::from_millis(20);
-    assert_eq!(rig.pool.lease_until(deadline).await.err(), Some(LeaseError::TimedOut));
-    assert_eq!(Instant::now(), deadline);
-    let late = Instant::now() + 2 * rig::QUEUE_TIMEOUT;
-    assert_eq!(rig.pool.lease_until(late).await.err(), Some(LeaseError::TimedOut));
-    assert_eq!(Instant::now(), late - rig::QUEUE_TIMEOUT);
     let stats = rig.pool.stats();
-    assert_eq!((stats.timed_out, stats.waiting), (3, 0));
+    assert_eq!((stats.timed_out, stats.waiting), (1, 0));
     lease.end(CLEAN);
     rig.ends_whole().await;
 }
@@ -282,7 +278,7 @@ async fn after_a_pause_the_upkeep_tries_and_its_success_lets_all_go() {
     advance(Duration::from_secs(1)).await;
     rig.fake.make_fails.set(false);
     rig.fake.make.hold();
-    assert_eq!(rig.pool.top_up(Instant::now().into_std()), 1);
+    assert_eq!(rig.tend().begun, 1);
     let requests = [rig.spawn_lease(), rig.spawn_lease(), rig.spawn_lease()];
     until(|| rig.pool.stats().waiting == 3).await;
     rig.fake.make.open();
@@ -300,12 +296,12 @@ async fn what_was_idle_for_too_long_is_retired() {
     let leases = [rig.lease().await, rig.lease().await, rig.lease().await];
     leases.into_iter().for_each(|lease| lease.end(CLEAN));
     until(|| rig.pool.stats().idle == 3).await;
-    assert_eq!(rig.pool.retire_idle(Instant::now().into_std()), 0);
+    assert_eq!(rig.tend().retired, 0);
     advance(rig::IDLE_TIME).await;
     // One of the three is in use now and then, so it stays.
     rig.lease().await.end(CLEAN);
     until(|| rig.pool.stats().idle == 3).await;
-    assert_eq!(rig.pool.retire_idle(Instant::now().into_std()), 2);
+    assert_eq!(rig.tend().retired, 2);
     until(|| rig.alive() == 1).await;
     assert_eq!(rig.pool.stats().retired, 2);
     rig.ends_whole().await;
@@ -316,15 +312,15 @@ async fn what_failures_took_is_topped_up() {
     let rig = Rig::new(Policy { min_idle: 2, ..pooled(2) });
     rig.fake.make_fails.set(true);
     assert!(rig.pool.prewarm().await.is_err());
-    assert_eq!(rig.pool.top_up(Instant::now().into_std()), 0);
+    assert_eq!(rig.tend().begun, 0);
     advance(Duration::from_secs(1)).await;
     rig.fake.make_fails.set(false);
     // After a failure one at a time.
-    assert_eq!(rig.pool.top_up(Instant::now().into_std()), 1);
+    assert_eq!(rig.tend().begun, 1);
     until(|| rig.pool.stats().idle == 1).await;
-    assert_eq!(rig.pool.top_up(Instant::now().into_std()), 1);
+    assert_eq!(rig.tend().begun, 1);
     until(|| rig.pool.stats().idle == 2).await;
-    assert_eq!(rig.pool.top_up(Instant::now().into_std()), 0);
+    assert_eq!(rig.tend().begun, 0);
     rig.ends_whole().await;
 }
 
@@ -382,7 +378,7 @@ async fn a_pool_that_is_forgotten_returns_its_units() {
 #[test]
 fn a_policy_that_can_not_be_kept_is_refused() {
     let budget = Budget::new(8, 0);
-    let refused = |policy, weight| Pool::new(rig::Fake::default(), policy, weight, &budget).err();
+    let refused = |policy, each| Pool::new("app", rig::Fake::default(), policy, each, &budget).err();
     assert_eq!(refused(pooled(4), 2), None);
     assert_eq!(refused(pooled(0), 1), Some(PolicyError::NoInstances));
     assert_eq!(
@@ -393,10 +389,10 @@ fn a_policy_that_can_not_be_kept_is_refused() {
         refused(policy(2, 0, 3, OnEnd::Keep), 1),
         Some(PolicyError::IdleAboveMax { max_idle: 3, max: 2 })
     );
-    assert_eq!(refused(pooled(1), 0), Some(PolicyError::Weight { weight: 0, units: 8 }));
-    assert_eq!(refused(pooled(1), 9), Some(PolicyError::Weight { weight: 9, units: 8 }));
+    assert_eq!(refused(pooled(1), 0), Some(PolicyError::Units { each: 0, units: 8 }));
+    assert_eq!(refused(pooled(1), 9), Some(PolicyError::Units { each: 9, units: 8 }));
     assert_eq!(
         refused(policy(9, 3, 9, OnEnd::Reset), 3),
-        Some(PolicyError::MinAboveBudget { min_idle: 3, weight: 3, units: 8 })
+        Some(PolicyError::MinAboveBudget { min_idle: 3, each: 3, units: 8 })
     );
 }

@@ -1,6 +1,8 @@
 //! What went wrong, as an answer: the only place where errors become statuses.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -17,8 +19,8 @@ use crate::router::BadPath;
 /// The header that names an error in the log.
 const ERROR_ID: HeaderName = HeaderName::from_static("x-error-id");
 
-/// Seconds after which a client may try again when there was no room: spread, so that all don't come back at once.
-const RETRY_SECONDS: std::ops::RangeInclusive<u32> = 1..=3;
+/// Seconds over which those who were refused are spread at least, so that they don't all come back at once.
+const RETRY_SPREAD: u32 = 2;
 
 /// Why a request was not answered by an app.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,16 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
     let app = seen.release.as_ref().map_or("-", |release| &*release.app);
     match (status.is_server_error(), refusal) {
         // Overload is counted; a line for each would make it worse.
-        (true, Refusal::Lease(LeaseError::Full | LeaseError::Saturated | LeaseError::TimedOut))
+        (
+            true,
+            Refusal::Lease(
+                LeaseError::Full
+                | LeaseError::Saturated
+                | LeaseError::Overloaded
+                | LeaseError::NoMemory
+                | LeaseError::TimedOut,
+            ),
+        )
         | (false, _) => {
             tracing::debug!(app, request = id, status = status.as_u16(), "{refusal}");
         }
@@ -115,7 +126,38 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
         headers.insert(ERROR_ID, id);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from(fastrand::u32(RETRY_SECONDS)));
+        headers.insert(RETRY_AFTER, HeaderValue::from(fastrand::u32(retry_seconds(refusal))));
     }
     response
+}
+
+/// Seconds after which a client may try again. Not before the pause of an app that can't start is over: until then it
+/// is refused again for certain.
+fn retry_seconds(refusal: &Refusal) -> RangeInclusive<u32> {
+    let pause = match refusal {
+        Refusal::Lease(LeaseError::Failing { retry_after, .. }) => *retry_after,
+        _ => Duration::ZERO,
+    };
+    let whole = u32::try_from(pause.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+    let first = whole.max(1);
+    first..=first.saturating_add(RETRY_SPREAD.max(first / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_come_back_spread_and_not_before_the_pause_is_over() {
+        let failing = |ms| {
+            let (error, retry_after) = (MakeError::Compile("no".into()), Duration::from_millis(ms));
+            retry_seconds(&Refusal::Lease(LeaseError::Failing { error, retry_after }))
+        };
+        assert_eq!(retry_seconds(&Refusal::Lease(LeaseError::Full)), 1..=3);
+        assert_eq!(failing(0), 1..=3);
+        assert_eq!(failing(100), 1..=3);
+        assert_eq!(failing(1_001), 2..=4);
+        assert_eq!(failing(30_000), 30..=45);
+        assert_eq!(failing(u64::MAX), u32::MAX..=u32::MAX);
+    }
 }

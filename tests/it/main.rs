@@ -1,25 +1,32 @@
 //! Integration tests: a real host, asked over HTTP.
 
+mod footprint;
 mod process;
 mod program;
 mod support;
 mod wire;
 
+mod accounts;
 mod admin;
+mod brake;
+mod budget;
 mod cache;
 mod cgi;
-mod chaos;
 mod cli;
+mod clocks;
 mod documents;
 mod failures;
+mod fairness;
 mod folder;
 mod grants;
 mod isolation;
 mod kinds;
+mod leavers;
 mod limits;
 mod outbound;
 mod protocol;
 mod restart;
 mod shutdown;
 mod sizing;
+mod soak;
 mod streaming;

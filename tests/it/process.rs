@@ -53,6 +53,10 @@ impl Program {
         self.address
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// All that it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().clone()

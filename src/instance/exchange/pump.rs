@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::taken::PIECE;
-use super::{Body, Exchange, Failure, GuestState};
+use super::{Body, Exchange, Failure, GuestState, has_more_to_take};
 use crate::server::body;
 
 impl Exchange {
@@ -26,10 +26,12 @@ impl Exchange {
         // Work after the response: until the same deadline.
         let returned = poll_fn(|cx| {
             self.poll_guest(cx);
-            let running = matches!(self.guest, GuestState::Running(_));
-            if running && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(()) }
+            let runs = matches!(self.guest, GuestState::Running(_));
+            if runs && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(!runs) }
         });
-        returned.await;
+        if !returned.await {
+            self.report(&Failure::Deadline(self.timeout));
+        }
         self.end();
     }
 
@@ -37,6 +39,10 @@ impl Exchange {
         loop {
             while let Some(chunk) = self.taken.pop() {
                 let deadline = self.started + self.timeout;
+                if let GuestState::Running(guest) = &self.guest {
+                    // A slow client must not keep another request from running.
+                    guest.set_aside();
+                }
                 match tokio::time::timeout_at(deadline, sender.send(chunk)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Ok(Pumped::ClientGone),
@@ -74,6 +80,9 @@ impl Exchange {
                 return Poll::Ready(Err(failure));
             }
             if !matches!(self.guest, GuestState::Running(_)) {
+                if has_more_to_take(cx) {
+                    return Poll::Pending;
+                }
                 return Poll::Ready(Err(self.failure()));
             }
             if self.poll_deadline(cx) {

@@ -5,16 +5,6 @@ use std::time::Duration;
 #[cfg(doc)]
 use super::Slots;
 
-/// A place in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(u64);
-
-impl Key {
-    pub(super) fn new(number: u64) -> Self {
-        Self(number)
-    }
-}
-
 /// The state of a slot that is neither idle nor gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -34,6 +24,8 @@ pub enum Ask<I, E> {
     /// It has to queue.
     Wait,
     Closed,
+    /// There is no memory for one more.
+    NoMemory,
     Failing {
         error: E,
         retry_after: Duration,
@@ -69,10 +61,14 @@ pub enum Made {
     Closed,
 }
 
-/// What the first waiter can be told.
+/// What those who wait can be told.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<W, E> {
-    /// There is room for its instance: get a permit, then [`Slots::grant`].
+pub enum Next<I, W, E> {
+    /// It is leased to this waiter now: send it.
+    Hand(W, I),
+    /// It has waited for too long, while the app has more requests than it can answer: tell it so.
+    Shed(W),
+    /// There is room for an instance of the next one's own: get a permit, then [`Slots::grant`].
     Room,
     /// It is out of the queue, and nothing will come: tell it so.
     Refuse { waiter: W, error: E, retry_after: Duration },

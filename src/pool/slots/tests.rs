@@ -8,14 +8,20 @@ fn policy(max: u32, on_end: OnEnd) -> Policy {
     Policy {
         min_idle: 0,
         max,
-        weight: 100,
         max_idle: max,
         queue_size: 4,
         queue_timeout: Duration::from_secs(1),
         idle_time: Duration::from_secs(60),
-        max_lifetime: None,
         on_end,
+        weight: 1,
+        max_lifetime: None,
+        max_uses: None,
+        max_memory: None,
     }
+}
+
+fn comes(now: Instant) -> Comes {
+    Comes { now, has_turn: true, wanted: Wanted::No, expires: None }
 }
 
 type Books = Slots<u32, u32, &'static str>;
@@ -25,7 +31,7 @@ fn with_idle(policy: Policy, idle: &[u32], now: Instant) -> Books {
     let mut books = Books::new(policy);
     for &instance in idle {
         books.begin();
-        assert_eq!(books.put(Phase::Preparing, instance, now, false), Put::Idle);
+        assert_eq!(books.put(Phase::Preparing, instance, comes(now)), Put::Idle);
     }
     books
 }
@@ -35,8 +41,8 @@ fn the_instance_used_last_is_taken_first() {
     let now = Instant::now();
     let mut books = with_idle(policy(3, OnEnd::Keep), &[1, 2, 3], now);
     assert_eq!(books.take(), Some(3));
-    assert_eq!(books.end(End::Clean, false), Ended::Keep);
-    assert_eq!(books.put(Phase::Leased, 3, now, false), Put::Idle);
+    assert_eq!(books.end(End::Clean, Wanted::No), Ended::Keep);
+    assert_eq!(books.put(Phase::Leased, 3, comes(now)), Put::Idle);
     assert_eq!((books.take(), books.take(), books.take(), books.take()), (Some(3), Some(2), Some(1), None));
 }
 
@@ -45,13 +51,13 @@ fn what_comes_back_goes_to_the_first_waiter() {
     let now = Instant::now();
     let mut books = with_idle(policy(1, OnEnd::Reset), &[7], now);
     books.take();
-    assert_eq!(books.ask(now), Ask::Wait);
-    let first = books.enqueue(100).unwrap();
-    books.enqueue(101).unwrap();
-    books.enqueue(102).unwrap();
+    assert_eq!(books.ask(now, true), Ask::Wait);
+    let first = books.enqueue(100, now).unwrap();
+    books.enqueue(101, now).unwrap();
+    books.enqueue(102, now).unwrap();
     assert_eq!(books.leave(first), Some(100));
-    assert_eq!(books.end(End::Clean, false), Ended::Reset);
-    assert_eq!(books.put(Phase::Resetting, 7, now, false), Put::Hand(101, 7));
+    assert_eq!(books.end(End::Clean, Wanted::No), Ended::Reset);
+    assert_eq!(books.put(Phase::Resetting, 7, comes(now)), Put::Hand(101, 7));
     assert_eq!(books.leave(first), None);
 }
 
@@ -61,20 +67,21 @@ fn a_newcomer_queues_behind_those_who_wait() {
     let mut books = with_idle(policy(2, OnEnd::Reset), &[1, 2], now);
     books.take();
     books.take();
-    books.enqueue(100).unwrap();
-    books.end(End::Spoiled, false);
+    books.enqueue(100, now).unwrap();
+    books.end(End::Spoiled, Wanted::No);
     books.gone(Phase::Leaving);
     // There is room, but it is the waiter's.
-    assert_eq!(books.ask(now), Ask::Wait);
-    assert_eq!(books.next(now), Next::Room);
-    assert_eq!(books.grant(now), Some(100));
+    assert_eq!(books.ask(now, true), Ask::Wait);
+    assert_eq!(books.next(now, true), Next::Room);
+    assert_eq!(books.grant(now, true), Some(100));
 }
 
 #[test]
 fn a_full_queue_gives_the_waiter_back() {
+    let now = Instant::now();
     let mut books = Books::new(Policy { queue_size: 1, ..policy(1, OnEnd::Reset) });
-    assert!(books.enqueue(1).is_ok());
-    assert_eq!(books.enqueue(2), Err(2));
+    assert!(books.enqueue(1, now).is_ok());
+    assert_eq!(books.enqueue(2, now), Err(2));
 }
 
 #[test]
@@ -84,9 +91,9 @@ fn the_surplus_retires_oldest_first() {
     let policy = Policy { min_idle: 1, ..policy(3, OnEnd::Keep) };
     let mut books = with_idle(policy, &[1], start);
     books.begin();
-    books.put(Phase::Preparing, 2, start + second, false);
+    books.put(Phase::Preparing, 2, comes(start + second));
     books.begin();
-    books.put(Phase::Preparing, 3, start + 2 * second, false);
+    books.put(Phase::Preparing, 3, comes(start + 2 * second));
     assert_eq!(books.retire(start + 59 * second), None);
     assert_eq!(books.retire(start + 61 * second), Some(1));
     assert_eq!(books.retire(start + 61 * second), Some(2));
@@ -100,11 +107,11 @@ fn an_instance_above_the_minimum_is_not_kept_while_another_pool_waits() {
     let now = Instant::now();
     let mut books = with_idle(Policy { min_idle: 1, ..policy(2, OnEnd::Reset) }, &[1, 2], now);
     books.take();
-    assert_eq!(books.end(End::Clean, true), Ended::Discard);
+    assert_eq!(books.end(End::Clean, Wanted::Spare), Ended::Discard);
     books.gone(Phase::Leaving);
     books.take();
-    assert_eq!(books.end(End::Clean, true), Ended::Reset);
-    assert_eq!(books.put(Phase::Resetting, 1, now, true), Put::Idle);
+    assert_eq!(books.end(End::Clean, Wanted::Spare), Ended::Reset);
+    assert_eq!(books.put(Phase::Resetting, 1, Comes { wanted: Wanted::Spare, ..comes(now) }), Put::Idle);
     assert_eq!(books.give_up(), None);
 }
 
@@ -112,18 +119,18 @@ fn an_instance_above_the_minimum_is_not_kept_while_another_pool_waits() {
 fn after_a_failure_nobody_tries_until_the_pause_is_over_and_then_one_at_a_time() {
     let now = Instant::now();
     let mut books = Books::new(policy(4, OnEnd::Reset));
-    assert_eq!(books.ask(now), Ask::Room);
+    assert_eq!(books.ask(now, true), Ask::Room);
     books.begin();
     let pause = books.failed("broken", now);
     books.gone(Phase::Preparing);
-    assert_eq!(books.ask(now), Ask::Failing { error: "broken", retry_after: pause });
-    assert_eq!(books.ask(now + pause), Ask::Room);
+    assert_eq!(books.ask(now, true), Ask::Failing { error: "broken", retry_after: pause });
+    assert_eq!(books.ask(now + pause, true), Ask::Room);
     books.begin();
-    assert_eq!(books.ask(now + pause), Ask::Wait);
-    books.enqueue(100).unwrap();
-    assert_eq!(books.next(now + pause), Next::Rest);
+    assert_eq!(books.ask(now + pause, true), Ask::Wait);
+    books.enqueue(100, now).unwrap();
+    assert_eq!(books.next(now + pause, true), Next::Rest);
     assert_eq!(books.made(), Made::Leased);
-    assert_eq!(books.next(now + pause), Next::Room);
+    assert_eq!(books.next(now + pause, true), Next::Room);
 }
 
 #[test]
@@ -131,11 +138,11 @@ fn a_waiter_is_refused_when_making_fails_and_nothing_else_comes() {
     let now = Instant::now();
     let mut books = Books::new(policy(1, OnEnd::Reset));
     books.begin();
-    books.enqueue(100).unwrap();
+    books.enqueue(100, now).unwrap();
     let pause = books.failed("broken", now);
-    assert_eq!(books.next(now), Next::Rest);
+    assert_eq!(books.next(now, true), Next::Rest);
     books.gone(Phase::Preparing);
-    assert_eq!(books.next(now), Next::Refuse { waiter: 100, error: "broken", retry_after: pause });
+    assert_eq!(books.next(now, true), Next::Refuse { waiter: 100, error: "broken", retry_after: pause });
 }
 
 #[test]
@@ -146,7 +153,7 @@ fn in_a_pause_requests_wait_for_an_instance_that_comes_back() {
     books.begin();
     books.failed("broken", now);
     books.gone(Phase::Preparing);
-    assert_eq!(books.ask(now), Ask::Wait);
+    assert_eq!(books.ask(now, true), Ask::Wait);
 }
 
 /// What can happen to a pool. Numbers choose among those it can happen to.
@@ -157,8 +164,16 @@ enum Op {
     Made(usize),
     MakeFailed,
     MakeCancelled,
-    End { which: usize, end: End, wanted: bool },
-    ResetDone { which: usize, ok: bool, wanted: bool },
+    End {
+        which: usize,
+        end: End,
+        wanted: Wanted,
+    },
+    ResetDone {
+        which: usize,
+        ok: bool,
+        wanted: Wanted,
+    },
     Dropped,
     Refill,
     GiveUp,
@@ -166,12 +181,21 @@ enum Op {
     OthersTake(u32),
     OthersReturn,
     Pass(u64),
+    /// Requests may run, or not.
+    Turns(bool),
+    Tick(Pressure),
     Close,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let end = prop_oneof![3 => Just(End::Clean), 1 => Just(End::Spoiled)];
-    let wanted = || prop_oneof![4 => Just(false), 1 => Just(true)];
+    let wanted = || prop_oneof![5 => Just(Wanted::No), 1 => Just(Wanted::Spare), 1 => Just(Wanted::ByPoorer)];
+    let pressure = prop_oneof![
+        4 => Just(Pressure::None),
+        1 => Just(Pressure::Growth),
+        1 => Just(Pressure::Spares),
+        1 => Just(Pressure::Shed),
+    ];
     let op = prop_oneof![
         8 => Just(Op::Ask),
         2 => any::<usize>().prop_map(Op::Leave),
@@ -187,7 +211,9 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Retire),
         1 => (1_u32..6).prop_map(Op::OthersTake),
         1 => Just(Op::OthersReturn),
-        2 => (1_u64..40_000).prop_map(Op::Pass),
+        2 => prop_oneof![1_u64..400, 1_u64..40_000].prop_map(Op::Pass),
+        2 => any::<bool>().prop_map(Op::Turns),
+        2 => pressure.prop_map(Op::Tick),
     ];
     let ops = prop::collection::vec(op, 1..200);
     (ops, prop::option::weighted(0.2, any::<prop::sample::Index>())).prop_map(|(mut ops, close)| {
@@ -213,7 +239,7 @@ struct World {
     books: Books,
     policy: Policy,
     now: Instant,
-    weight: u32,
+    each: u32,
     units: u32,
     free: u32,
     taken_by_others: u32,
@@ -227,15 +253,18 @@ struct World {
     next_instance: u32,
     next_waiter: u32,
     refused: u64,
+    shed: u64,
+    has_turn: bool,
+    pressure: Pressure,
 }
 
 impl World {
-    fn new(policy: Policy, weight: u32, units: u32) -> Self {
+    fn new(policy: Policy, each: u32, units: u32) -> Self {
         Self {
             books: Slots::new(policy.clone()),
             policy,
             now: Instant::now(),
-            weight,
+            each,
             units,
             free: units,
             taken_by_others: 0,
@@ -248,6 +277,9 @@ impl World {
             next_instance: 0,
             next_waiter: 0,
             refused: 0,
+            shed: 0,
+            has_turn: true,
+            pressure: Pressure::None,
         }
     }
 
@@ -265,14 +297,15 @@ impl World {
             Op::ResetDone { which, ok, wanted } => self.reset_done(which, ok, wanted),
             Op::Dropped if !self.leaving.is_empty() => {
                 self.leaving.pop();
-                self.free += self.weight;
+                self.free += self.each;
                 self.books.gone(Phase::Leaving);
                 self.settle();
             }
-            Op::Refill if self.books.is_short(self.now) && self.free >= self.weight => self.begin(),
+            Op::Refill if self.books.is_short(self.now) && self.free >= self.each => self.begin(),
             Op::GiveUp => {
                 let given = self.books.give_up();
-                self.leaves(given, self.idle.len() > self.policy.min_idle as usize);
+                let floor = if self.pressure >= Pressure::Spares { 0 } else { self.policy.min_idle };
+                self.leaves(given, self.idle.len() > floor as usize);
             }
             Op::Retire => {
                 let retired = self.books.retire(self.now);
@@ -288,19 +321,28 @@ impl World {
                 self.settle();
             }
             Op::Pass(ms) => self.now += Duration::from_millis(ms),
+            Op::Turns(has_turn) => {
+                self.has_turn = has_turn;
+                self.settle();
+            }
+            Op::Tick(pressure) => {
+                self.pressure = pressure;
+                self.books.tick(self.now, pressure);
+                self.settle();
+            }
             Op::Close => self.close(),
             _ => {}
         }
     }
 
     fn ask(&mut self) {
-        match self.books.ask(self.now) {
+        match self.books.ask(self.now, self.has_turn) {
             Ask::Idle(instance) => {
                 assert_eq!(Some(instance), self.idle.pop(), "the most recent one is taken");
                 self.leased.push(instance);
             }
-            Ask::Room if self.free >= self.weight => self.begin(),
-            Ask::Room | Ask::Wait => match self.books.enqueue(self.next_waiter) {
+            Ask::Room if self.free >= self.each => self.begin(),
+            Ask::Room | Ask::Wait => match self.books.enqueue(self.next_waiter, self.now) {
                 Ok(key) => {
                     self.waiting.insert(key, self.next_waiter);
                     self.next_waiter += 1;
@@ -308,6 +350,10 @@ impl World {
                 Err(_) => assert_eq!(self.waiting.len(), self.policy.queue_size),
             },
             Ask::Closed => assert!(self.books.is_closed()),
+            Ask::NoMemory => {
+                assert_eq!(self.pressure, Pressure::Shed);
+                self.refused += 1;
+            }
             Ask::Failing { retry_after, .. } => {
                 assert!(retry_after > Duration::ZERO);
                 self.refused += 1;
@@ -316,7 +362,7 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.free -= self.weight;
+        self.free -= self.each;
         self.preparing += 1;
         self.books.begin();
     }
@@ -336,7 +382,7 @@ impl World {
         let instance = self.next_instance;
         self.next_instance += 1;
         if !for_a_caller {
-            self.put(Phase::Preparing, instance, false);
+            self.put(Phase::Preparing, instance, Wanted::No);
         } else if self.books.made() == Made::Leased {
             assert!(!self.books.is_closed());
             self.leased.push(instance);
@@ -348,12 +394,12 @@ impl World {
 
     fn make_ends(&mut self) {
         self.preparing -= 1;
-        self.free += self.weight;
+        self.free += self.each;
         self.books.gone(Phase::Preparing);
         self.settle();
     }
 
-    fn end(&mut self, which: usize, end: End, wanted: bool) {
+    fn end(&mut self, which: usize, end: End, wanted: Wanted) {
         if self.leased.is_empty() {
             return;
         }
@@ -367,9 +413,10 @@ impl World {
             end == End::Clean || self.leaving.last() == Some(&instance),
             "a spoiled one is never used again"
         );
+        self.settle();
     }
 
-    fn reset_done(&mut self, which: usize, ok: bool, wanted: bool) {
+    fn reset_done(&mut self, which: usize, ok: bool, wanted: Wanted) {
         if self.resetting.is_empty() {
             return;
         }
@@ -377,17 +424,18 @@ impl World {
         if ok {
             self.put(Phase::Resetting, instance, wanted);
         } else {
-            self.free += self.weight;
+            self.free += self.each;
             self.books.gone(Phase::Resetting);
             self.settle();
         }
     }
 
-    fn put(&mut self, from: Phase, instance: u32, wanted: bool) {
-        match self.books.put(from, instance, self.now, wanted) {
+    fn put(&mut self, from: Phase, instance: u32, wanted: Wanted) {
+        let comes = Comes { now: self.now, has_turn: self.has_turn, wanted, expires: None };
+        match self.books.put(from, instance, comes) {
             Put::Idle => self.idle.push(instance),
             Put::Hand(waiter, instance) => {
-                self.first_waiter_is(waiter);
+                self.is_next(waiter);
                 self.leased.push(instance);
             }
             Put::Surplus(instance) => self.leaving.push(instance),
@@ -404,28 +452,39 @@ impl World {
 
     fn settle(&mut self) {
         loop {
-            match self.books.next(self.now) {
-                Next::Room if self.free >= self.weight => {
-                    self.free -= self.weight;
+            match self.books.next(self.now, self.has_turn) {
+                Next::Room if self.free >= self.each => {
+                    self.free -= self.each;
                     self.preparing += 1;
-                    let waiter = self.books.grant(self.now).expect("somebody waits and there is room");
-                    self.first_waiter_is(waiter);
+                    let waiter =
+                        self.books.grant(self.now, self.has_turn).expect("there is room for a waiter");
+                    self.is_next(waiter);
+                }
+                Next::Hand(waiter, instance) => {
+                    assert_eq!(Some(instance), self.idle.pop(), "the most recent one is taken");
+                    self.leased.push(instance);
+                    self.is_next(waiter);
+                }
+                Next::Shed(waiter) => {
+                    self.shed += 1;
+                    assert_eq!(self.waiting.pop_first().map(|(_, waiter)| waiter), Some(waiter));
                 }
                 Next::Refuse { waiter, .. } => {
                     self.refused += 1;
-                    self.first_waiter_is(waiter);
+                    assert_eq!(self.waiting.pop_first().map(|(_, waiter)| waiter), Some(waiter));
                 }
                 Next::Room | Next::Rest => return,
             }
         }
     }
 
-    fn first_waiter_is(&mut self, waiter: u32) {
-        assert_eq!(
-            self.waiting.pop_first().map(|(_, waiter)| waiter),
-            Some(waiter),
-            "first come, first served"
-        );
+    /// First come, first served, and the other way round under overload.
+    fn is_next(&mut self, waiter: u32) {
+        let next = match self.books.stats().is_overloaded {
+            false => self.waiting.pop_first(),
+            true => self.waiting.pop_last(),
+        };
+        assert_eq!(next.map(|(_, waiter)| waiter), Some(waiter));
     }
 
     fn close(&mut self) {
@@ -450,15 +509,18 @@ impl World {
         assert!(total <= policy.max, "{stats:?}");
         assert!(stats.idle <= policy.max_idle, "{stats:?}");
         assert!(stats.waiting <= policy.queue_size, "{stats:?}");
-        assert!(stats.waiting == 0 || stats.idle == 0, "nobody waits while an instance is idle: {stats:?}");
-        assert_eq!(self.free + self.taken_by_others + total * self.weight, self.units, "units are kept");
+        let may_run = self.has_turn && stats.waiting > 0;
+        assert!(!may_run || stats.idle == 0, "nobody waits while an instance is idle: {stats:?}");
+        assert_eq!(self.free + self.taken_by_others + total * self.each, self.units, "units are kept");
         assert_eq!(stats.made, u64::from(ready) + stats.discarded, "instances are kept: {stats:?}");
-        assert_eq!(stats.refused, self.refused);
+        assert_eq!((stats.refused, stats.shed), (self.refused, self.shed));
         if stats.waiting > 0 {
             let comes_back = policy.on_end != OnEnd::Drop && stats.leased + stats.resetting > 0;
             // The end of what is preparing or leaving is looked at once more.
             let is_under_way = stats.preparing + stats.leaving > 0;
-            let has_reason = total == policy.max || self.free < self.weight || is_under_way || comes_back;
+            let may_make = self.has_turn && self.pressure != Pressure::Shed;
+            let has_room = total < policy.max && self.free >= self.each;
+            let has_reason = !may_make || !has_room || is_under_way || comes_back;
             assert!(has_reason, "somebody waits for nothing: {stats:?}");
         }
     }
@@ -466,14 +528,15 @@ impl World {
     /// Everything that is under way ends; nothing new begins.
     fn wind_down(&mut self) {
         self.close();
+        self.has_turn = true;
         while self.preparing > 0 {
             self.make_ends();
         }
         while !self.leased.is_empty() {
-            self.end(0, End::Clean, false);
+            self.end(0, End::Clean, Wanted::No);
         }
         while !self.resetting.is_empty() {
-            self.reset_done(0, true, false);
+            self.reset_done(0, true, Wanted::No);
         }
         while !self.leaving.is_empty() {
             self.apply(&Op::Dropped);
@@ -489,10 +552,10 @@ proptest! {
     fn the_books_are_right_whatever_happens(
         ops in ops(),
         policy in policies(),
-        weight in 1_u32..4,
+        each in 1_u32..4,
         places in 1_u32..7,
     ) {
-        let mut world = World::new(policy, weight, weight * places);
+        let mut world = World::new(policy, each, each * places);
         for op in &ops {
             world.apply(op);
             world.check();

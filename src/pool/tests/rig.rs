@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::pool::{Budget, Lease, LeaseError, Manager, OnEnd, Policy, Pool, Stats};
+use crate::pool::{Budget, Lease, LeaseError, Manager, OnEnd, Policy, Pool, Stats, Tended};
 
 pub const UNITS: u32 = 8;
 pub const QUEUE_TIMEOUT: Duration = Duration::from_millis(50);
@@ -20,13 +20,15 @@ pub fn policy(max: u32, min_idle: u32, max_idle: u32, on_end: OnEnd) -> Policy {
     Policy {
         min_idle,
         max,
-        weight: 100,
         max_idle,
         queue_size: 8,
         queue_timeout: QUEUE_TIMEOUT,
         idle_time: IDLE_TIME,
-        max_lifetime: None,
         on_end,
+        weight: 1,
+        max_lifetime: None,
+        max_uses: None,
+        max_memory: None,
     }
 }
 
@@ -49,9 +51,13 @@ impl Rig {
         Self::within(&Budget::new(UNITS, 64), policy, 1)
     }
 
-    pub fn within(budget: &Budget, policy: Policy, weight: u32) -> Self {
+    /// A pool of an app of its own.
+    pub fn within(budget: &Budget, policy: Policy, each: u32) -> Self {
+        // These leases run nothing, so nobody has to wait for a turn.
+        budget.cores().set_threads(1_000);
         let fake = Fake::default();
-        let pool = Pool::new(fake.clone(), policy, weight, budget).expect("the policy is good");
+        let app = format!("app {}", fastrand::u64(..));
+        let pool = Pool::new(&app, fake.clone(), policy, each, budget).expect("the policy is good");
         Self { pool, budget: budget.clone(), fake }
     }
 
@@ -62,6 +68,11 @@ impl Rig {
     pub fn spawn_lease(&self) -> JoinHandle<Result<Lease<Fake>, LeaseError<&'static str>>> {
         let pool = self.pool.clone();
         tokio::spawn(async move { pool.lease().await })
+    }
+
+    /// The upkeep, now.
+    pub fn tend(&self) -> Tended {
+        self.pool.tend(tokio::time::Instant::now().into_std())
     }
 
     /// Instances that exist, half made ones and those being reset included.
@@ -114,6 +125,7 @@ pub struct State {
 pub struct Creature {
     pub id: u64,
     pub is_dirty: bool,
+    pub memory: usize,
     slot: Slot,
 }
 
@@ -154,7 +166,7 @@ impl Manager for Fake {
             return Err("broken");
         }
         let id = self.next_id.fetch_add(1, SeqCst) + 1;
-        Ok(Creature { id, is_dirty: false, slot })
+        Ok(Creature { id, is_dirty: false, memory: 0, slot })
     }
 
     async fn reset(&self, mut used: Creature) -> Result<Creature, &'static str> {
@@ -165,6 +177,10 @@ impl Manager for Fake {
         }
         used.is_dirty = false;
         Ok(used)
+    }
+
+    fn memory(&self, creature: &Creature) -> usize {
+        creature.memory
     }
 }
 

@@ -249,3 +249,54 @@ async fn a_failing_pool_in_line_passes_its_unit_on() {
     third.pool.drained().await;
     end_whole(one, other).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_app_with_requests_of_its_own_gives_way_to_one_that_has_nothing() {
+    let (one, other) = two(1, pooled(1), pooled(1));
+    let lease = one.lease().await;
+    let own = one.spawn_lease();
+    until(|| one.pool.stats().waiting == 1).await;
+    let others = other.spawn_lease();
+    until(|| one.budget.in_line() == 1).await;
+    lease.end(End::Clean);
+    others.await.unwrap().unwrap().end(End::Clean);
+    own.await.unwrap().unwrap().end(End::Clean);
+    end_whole(one, other).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_leaves_the_reserve_to_those_who_ask_for_little() {
+    let (flood, small) = two(16, pooled(16), pooled(16));
+    let mut leases = Vec::new();
+    for _ in 0..14 {
+        leases.push(flood.lease().await);
+    }
+    assert_eq!(flood.pool.lease().await.err(), Some(LeaseError::TimedOut));
+    let little = [small.lease().await, small.lease().await];
+    drop((leases, little));
+    end_whole(flood, small).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_goes_to_the_app_with_the_greater_weight_more_often() {
+    let budget = Budget::new(6, 64);
+    let light = Rig::within(&budget, pooled(6), 1);
+    let heavy = Rig::within(&budget, Policy { weight: 2, ..pooled(6) }, 1);
+    let mut leases: Vec<_> = Vec::new();
+    for _ in 0..6 {
+        leases.push(light.lease().await);
+    }
+    let waiters: Vec<_> = (0..6).map(|_| heavy.spawn_lease()).collect();
+    until(|| heavy.pool.stats().waiting == 6).await;
+    let own: Vec<_> = (0..4).map(|_| light.spawn_lease()).collect();
+    until(|| light.pool.stats().waiting == 4).await;
+    for lease in leases {
+        lease.end(End::Clean);
+        tokio::task::yield_now().await;
+    }
+    until(|| (heavy.pool.stats().leased, light.pool.stats().leased) == (4, 2)).await;
+    for waiter in waiters.into_iter().chain(own) {
+        waiter.abort();
+    }
+    end_whole(light, heavy).await;
+}

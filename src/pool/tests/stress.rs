@@ -19,19 +19,22 @@ fn dice(seed: &mut u64) -> u64 {
 
 async fn one_op(rig: &Rig, seed: &mut u64) {
     let patience = Duration::from_micros(dice(seed) % 300);
-    let leased = match dice(seed) % 4 {
+    let leased = match dice(seed) % 3 {
         // Cancelled at whichever point it has come to.
         0 => match tokio::time::timeout(patience, rig.pool.lease()).await {
             Ok(leased) => leased,
             Err(_) => return,
         },
-        1 => rig.pool.lease_until(tokio::time::Instant::now() + patience).await,
         _ => rig.pool.lease().await,
     };
     let lease = match leased {
         Ok(lease) => lease,
-        Err(LeaseError::TimedOut | LeaseError::Full | LeaseError::Saturated) => return,
-        Err(LeaseError::Failing { .. } | LeaseError::Closed) => return tokio::task::yield_now().await,
+        Err(LeaseError::TimedOut | LeaseError::Overloaded | LeaseError::Full | LeaseError::Saturated) => {
+            return;
+        }
+        Err(LeaseError::Failing { .. } | LeaseError::Closed | LeaseError::NoMemory) => {
+            return tokio::task::yield_now().await;
+        }
     };
     if dice(seed).is_multiple_of(4) {
         tokio::task::yield_now().await;
@@ -54,8 +57,7 @@ async fn storm(rigs: Vec<Rig>) {
                     one_op(rig, &mut seed).await;
                     if dice(&mut seed).is_multiple_of(64) {
                         let late = tokio::time::Instant::now() + 2 * super::rig::IDLE_TIME;
-                        rig.pool.retire_idle(late.into_std());
-                        rig.pool.top_up(late.into_std());
+                        rig.pool.tend(late.into_std());
                     }
                 }
             })

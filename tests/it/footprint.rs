@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 #[derive(Debug)]
-pub struct Process {
+pub struct Footprint {
     descriptors: usize,
     threads: usize,
     /// Files of the code cache that are mapped.
@@ -17,8 +17,8 @@ pub struct Process {
     pub anonymous_kib: usize,
 }
 
-impl Process {
-    pub fn now() -> Process {
+impl Footprint {
+    pub fn now() -> Footprint {
         let entries = |folder: &str| fs::read_dir(folder).expect("/proc").count();
         let maps = fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
         let mapped = maps.lines().filter(|line| line.contains("test-cache"));
@@ -28,7 +28,7 @@ impl Process {
         let status = fs::read_to_string("/proc/self/status").expect("/proc/self/status");
         let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = resident.and_then(|line| line.trim().split(' ').next()).and_then(|kib| kib.parse().ok());
-        Process {
+        Footprint {
             descriptors: entries("/proc/self/fd"),
             threads: entries("/proc/self/task"),
             artifacts,
@@ -38,7 +38,7 @@ impl Process {
     }
 
     /// Whether nothing has grown by more than comes and goes by itself.
-    pub fn is_near(&self, before: &Process) -> bool {
+    pub fn is_near(&self, before: &Footprint) -> bool {
         self.descriptors <= before.descriptors + 2 && self.threads <= before.threads + 2
     }
 }

@@ -1,0 +1,9 @@
+//! The seam for the load benches, which start servers and ask them as a comparison does.
+
+pub use super::cores::{Cores, Split};
+pub use super::http::{Asked, Event, Framer};
+pub use super::load::{Counts, Expected, Load, Outcome, histogram};
+pub use super::machine::describe as machine;
+pub use super::process::{Launch, ProcessError, Server};
+pub use super::table::Table;
+pub use super::usage::CpuReading;

@@ -1,0 +1,96 @@
+use std::sync::atomic::AtomicU32;
+
+use super::*;
+
+fn load(cores: &Arc<Cores>, weight: u32) -> Arc<Load> {
+    Load::new(Arc::clone(cores), weight)
+}
+
+fn cores(threads: u32) -> Arc<Cores> {
+    let cores = Arc::<Cores>::default();
+    cores.set_threads(threads);
+    cores
+}
+
+/// Lets a pool do work on so many of the processors, and looks.
+fn work(load: &Load, start: Instant, from_ms: u64, for_ms: u64, processors: f64) -> bool {
+    load.assess(start + Duration::from_millis(from_ms));
+    load.worked(Duration::from_millis(for_ms).mul_f64(processors));
+    load.assess(start + Duration::from_millis(from_ms + for_ms))
+}
+
+#[test]
+fn a_pool_is_busy_while_it_keeps_a_good_part_of_the_processors_at_work() {
+    let start = Instant::now();
+    let load = load(&cores(4), 100);
+    assert!(!work(&load, start, 0, 10, 0.1));
+    assert!(work(&load, start, 20, 10, 1.0));
+    assert!(work(&load, start, 30, 10, 0.15), "not at once idle again");
+    assert!(!work(&load, start, 40, 10, 0.05));
+}
+
+#[test]
+fn without_a_thread_that_has_no_rest_no_pool_is_gated() {
+    let start = Instant::now();
+    let load = load(&cores(1), 100);
+    assert!(work(&load, start, 0, 10, 1.0));
+    let later = start + Duration::from_millis(11);
+    assert!(!load.is_gated(later), "this thread was never said to have slept");
+    AWAKE.set(Some(start));
+    assert!(load.is_gated(later));
+    AWAKE.set(Some(later));
+    assert!(!load.is_gated(later));
+}
+
+#[test]
+fn busy_pools_share_the_turns_by_their_weights() {
+    assert_eq!(turns(8, 100, 0), 10, "alone");
+    assert_eq!(turns(8, 100, 100), 10, "the only busy one");
+    assert_eq!((turns(8, 100, 400), turns(8, 300, 400)), (3, 8));
+    assert_eq!(turns(1, 1, 1_000), 1, "nobody has none");
+}
+
+#[test]
+fn the_weight_of_a_busy_pool_goes_with_it() {
+    let start = Instant::now();
+    let cores = cores(1);
+    let (one, other) = (load(&cores, 100), load(&cores, 300));
+    work(&one, start, 0, 10, 1.0);
+    work(&other, start, 0, 10, 1.0);
+    assert_eq!(cores.weight.load(Relaxed), 400);
+    drop(one);
+    work(&other, start, 20, 10, 0.0);
+    assert_eq!(cores.weight.load(Relaxed), 0);
+}
+
+struct Told(AtomicU32);
+
+impl Waits for Told {
+    fn room_to_run(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn a_turn_that_is_paused_is_anothers() {
+    let load = load(&cores(1), 100);
+    let pool = Arc::new(Told(AtomicU32::new(0)));
+    let weak: Weak<Told> = Arc::downgrade(&pool);
+    load.serves(weak);
+    let told = || pool.0.load(Relaxed);
+    let turn = load.turn();
+    assert!(load.has_turn(), "more may run as long as it is not busy");
+    load.set_busy(false, true);
+    assert!(!load.has_turn());
+    turn.pause();
+    turn.pause();
+    assert!(load.has_turn());
+    assert_eq!(told(), 0, "nobody queues");
+    load.set_queued(1);
+    turn.resume();
+    assert_eq!((load.running(), load.has_turn()), (1, false));
+    turn.pause();
+    assert_eq!(told(), 1);
+    drop(turn);
+    assert_eq!((told(), load.running()), (1, 0), "it was over already");
+}
