@@ -68,12 +68,7 @@ impl Host {
         Host::start_on(machine, config, policy, settings)
     }
 
-    /// The same with chosen engine settings.
-    pub fn start_with(config: &HostConfig, policy: Policy, settings: EngineSettings) -> anyhow::Result<Host> {
-        Host::start_on(Machine::this(), config, policy, settings)
-    }
-
-    /// The same on a machine that may be another than this one, as tests have it.
+    /// The same with chosen engine settings, on a machine that may be another than this one, as tests have it.
     pub fn start_on(
         machine: Machine,
         config: &HostConfig,

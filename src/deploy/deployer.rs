@@ -144,6 +144,7 @@ impl Deployer {
             }
             Ok(Err(error)) => {
                 self.is_blind = true;
+                self.review_orders();
                 self.say_folder(&error);
                 return;
             }

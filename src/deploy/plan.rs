@@ -263,6 +263,13 @@ impl Planner {
         }
     }
 
+    /// Takes back what [`Planner::deploy_anew`] asked for, unless it has begun.
+    pub fn not_anew(&mut self, name: &AppName) {
+        if let Some(app) = self.apps.get_mut(name) {
+            app.anew = false;
+        }
+    }
+
     /// What is live of an app, as far as it was fed back.
     pub fn live(&self, name: &AppName) -> Option<Digests> {
         self.apps.get(name).and_then(|app| app.live)

@@ -97,19 +97,21 @@ pub(super) struct TakenOrder(Order);
 
 impl Deployer {
     pub(super) fn take_order(&mut self, TakenOrder(Order { app, answer }): TakenOrder) {
-        if self.is_blind {
-            return drop(answer.send(Err(RestartError::FolderLost)));
-        }
-        tracing::info!(app = app.as_str(), "restart: its present files are built anew");
+        tracing::info!(app = app.as_str(), "restart: its present files are to be built anew");
         self.ordered.entry(app).or_default().push(answer);
         self.review_orders();
     }
 
     /// Has what was ordered built at the next occasion, and answers where there is nothing to build.
     pub(super) fn review_orders(&mut self) {
-        let planner = &mut self.planner;
+        let (planner, is_blind) = (&mut self.planner, self.is_blind);
         self.ordered.retain(|app, waiting| {
             let error = match planner.deploy_anew(app) {
+                Anew::Due if is_blind => {
+                    // Not when the folder comes back, which may be much later, either.
+                    planner.not_anew(app);
+                    RestartError::FolderLost
+                }
                 Anew::Due => return true,
                 Anew::Unknown => RestartError::Unknown,
                 Anew::Held => RestartError::Held,
