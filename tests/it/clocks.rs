@@ -28,7 +28,7 @@ async fn troubled(outbound: SocketAddr, instances: u32, pages: u32, deadline: &s
     let config = format!(
         "[defaults]\nmax_instances = {instances}\nqueue_timeout = \"10m\"\ncpu_time = \"10m\"\n\
          request_timeout = \"10m\"\n[defaults.outbound]\nallow = [\"http://{outbound}\"]\ntimeout = \"10m\"\n\
-         max_concurrent = {instances}"
+         connect_timeout = \"10m\"\nmax_concurrent = {instances}"
     );
     let builder = TestHost::builder().config(&config).app("hello", "hello");
     let builder = builder.settings(|settings| settings.instances = (ALL.len() as u32 + 1) * instances + 16);
