@@ -27,7 +27,8 @@ async fn silent() -> (TcpListener, SocketAddr) {
 async fn troubled(outbound: SocketAddr, instances: u32, pages: u32, deadline: &str) -> TestHost {
     let config = format!(
         "[server]\nbody_timeout = \"10m\"\n[defaults]\nmax_instances = {instances}\n\
-         queue_timeout = \"10m\"\ncpu_time = \"10m\"\nrequest_timeout = \"10m\"\n[defaults.outbound]\nallow = [\"http://{outbound}\"]\ntimeout = \"10m\"\n\
+         queue_timeout = \"10m\"\ncpu_time = \"10m\"\nrequest_timeout = \"10m\"\n\
+         [defaults.outbound]\nallow = [\"http://{outbound}\"]\ntimeout = \"10m\"\n\
          connect_timeout = \"10m\"\nmax_concurrent = {instances}"
     );
     let builder = TestHost::builder().config(&config).app("hello", "hello");
