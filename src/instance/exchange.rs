@@ -339,8 +339,8 @@ impl Exchange {
     }
 }
 
-/// Whether what a guest left behind may be there though a poll gave nothing: when Tokio's budget for the task is used up,
-/// its channels are not looked at. A task that another one has just spawned may begin with hardly any. The task is
+/// Whether what a guest left behind may be there though a poll gave nothing: when Tokio's budget for the task is used
+/// up, its channels are not looked at. A task that another one has just spawned may begin with hardly any. The task is
 /// woken, to go on with a new budget.
 fn has_more_to_take(cx: &mut Context<'_>) -> bool {
     let starved = !tokio::task::coop::has_budget_remaining();

@@ -1,6 +1,7 @@
 //! A client that sees the bytes: for what a well-behaved one hides, such as a body without an end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,6 +15,8 @@ pub struct Wire {
     /// What has come and was not yet taken.
     read: Vec<u8>,
     ended: bool,
+    /// How long the host may be silent.
+    patience: Duration,
 }
 
 /// The head of an answer, or a whole one.
@@ -39,7 +42,12 @@ impl Wire {
     pub async fn connect(address: SocketAddr) -> Wire {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
-        Wire { stream, read: Vec::new(), ended: false }
+        Wire { stream, read: Vec::new(), ended: false, patience: PATIENCE }
+    }
+
+    /// For a host that has a great deal to do.
+    pub fn patient(self, patience: Duration) -> Wire {
+        Wire { patience, ..self }
     }
 
     /// Sends text as it is; what is refused shows in the answer.
@@ -48,7 +56,7 @@ impl Wire {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the host reads on")
+        timeout(self.patience, self.stream.write_all(bytes)).await.expect("the host reads on")
     }
 
     /// Asks for a path, with nothing but a host, and leaves the answer where it is.
@@ -112,7 +120,7 @@ impl Wire {
     }
 
     /// Whether nothing comes within this time.
-    pub async fn is_silent_for(&mut self, time: std::time::Duration) -> bool {
+    pub async fn is_silent_for(&mut self, time: Duration) -> bool {
         self.read.is_empty() && timeout(time, self.more()).await.is_err()
     }
 
@@ -134,7 +142,8 @@ impl Wire {
         if self.ended {
             return Err(Broken);
         }
-        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await.expect("the host says more");
+        let read =
+            timeout(self.patience, self.stream.read_buf(&mut self.read)).await.expect("the host says more");
         self.ended = !matches!(read, Ok(1..));
         if self.ended { Err(Broken) } else { Ok(()) }
     }
