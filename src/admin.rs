@@ -14,7 +14,9 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::config::{Mode, Reset};
-use crate::engine::Engines;
+use crate::engine::EnginesInUse;
+use crate::isolation::Record;
+use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
 use crate::registry::Registry;
@@ -29,6 +31,8 @@ pub struct Status {
     /// How instances are reset, in words, and the settings themselves.
     pub reset: String,
     pub engine: crate::engine::EngineSettings,
+    /// What `verify_isolation` has shown.
+    pub isolation: IsolationStatus,
     /// Units of the instance budget: in all, and held by instances.
     pub budget: BudgetStatus,
     pub apps: Vec<AppStatus>,
@@ -69,23 +73,31 @@ pub struct AdminHandler(Arc<Shared>);
 
 struct Shared {
     registry: Arc<Registry>,
-    engines: Arc<Engines>,
+    engines: Arc<EnginesInUse>,
     budget: Budget,
+    isolation: Arc<Record>,
     started: Instant,
 }
 
 impl AdminHandler {
-    pub fn new(registry: Arc<Registry>, engines: Arc<Engines>, budget: Budget) -> AdminHandler {
-        AdminHandler(Arc::new(Shared { registry, engines, budget, started: Instant::now() }))
+    pub fn new(
+        registry: Arc<Registry>,
+        engines: Arc<EnginesInUse>,
+        budget: Budget,
+        isolation: Arc<Record>,
+    ) -> AdminHandler {
+        AdminHandler(Arc::new(Shared { registry, engines, budget, isolation, started: Instant::now() }))
     }
 
     pub fn status(&self) -> Status {
-        let Shared { registry, engines, budget, started } = &*self.0;
+        let Shared { registry, engines, budget, isolation, started } = &*self.0;
+        let engines = engines.now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: started.elapsed().as_secs(),
             reset: engines.settings().to_string(),
             engine: engines.settings().clone(),
+            isolation: isolation.snapshot(),
             budget: BudgetStatus { total: budget.units(), used: budget.units() - budget.free() },
             apps: registry
                 .apps()
@@ -96,7 +108,7 @@ impl AdminHandler {
                     problem: view.problem,
                     release: view.live.map(|release| ReleaseStatus {
                         number: release.number,
-                        digest: release.digest.clone(),
+                        digest: release.digest.to_string(),
                         file: release.file.clone(),
                         kind: release.kind.to_string(),
                         mount: release.mount.to_string(),

@@ -3,6 +3,8 @@
 //! Two runtimes: one serves requests, the other deploys, answers the operator and keeps the pools in order. Guests
 //! that spin can slow the first one down, never the second.
 
+mod isolation;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -10,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminHandler;
 use crate::config::{HostConfig, Policy};
 use crate::deploy::{Builder, Deployer, Progress};
-use crate::engine::{CodeCache, EngineSettings, Engines};
+use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
+use crate::isolation::Record;
 use crate::pool::Budget;
 use crate::registry::Registry;
 use crate::server::accept::{self, Listener};
@@ -59,6 +62,12 @@ impl Host {
     /// # Errors
     /// What makes serving impossible: a port in use, a code cache that others may write to, no address space.
     pub fn start(config: &HostConfig, policy: Policy) -> anyhow::Result<Host> {
+        let settings = Host::settings(config, &policy);
+        Host::start_with(config, policy, settings)
+    }
+
+    /// The engine settings for this configuration on this machine.
+    pub fn settings(config: &HostConfig, policy: &Policy) -> EngineSettings {
         let mut settings = EngineSettings {
             instances: config.pool.max_instances,
             table_elements: policy.largest_table(),
@@ -67,15 +76,21 @@ impl Host {
         if let Some(note) = settings.fit(policy.largest_memory()) {
             tracing::warn!("{note}");
         }
-        Host::start_with(config, policy, settings)
+        settings
     }
 
     /// The same with chosen engine settings.
     pub fn start_with(config: &HostConfig, policy: Policy, settings: EngineSettings) -> anyhow::Result<Host> {
+        let record = Arc::new(Record::default());
+        let settings = match config.verify_isolation {
+            true => isolation::verified(settings, &record)?,
+            false => settings,
+        };
         tracing::info!("{settings}");
         let budget = Budget::new(settings.instances, config.pool.queue_size);
         let engines =
             Engines::new(settings).map_err(|error| anyhow::anyhow!("cannot make the engine: {error:#}"))?;
+        let engines = EnginesInUse::new(engines);
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
         let registry = Arc::new(Registry::default());
         let serving = runtime("serve", config.server.worker_threads)?;
@@ -88,7 +103,7 @@ impl Host {
                 .with_context(|| format!("cannot listen on {}", config.server.listen))?
         };
         let address = listener.local_addr();
-        let admin = AdminHandler::new(registry.clone(), engines.clone(), budget.clone());
+        let admin = AdminHandler::new(registry.clone(), engines.clone(), budget.clone(), record.clone());
         let mut host = Host {
             address,
             admin_address: None,
@@ -113,11 +128,15 @@ impl Host {
             policy: Arc::new(policy),
             numbers: AtomicU64::new(0),
             control: control_handle,
-            engines,
+            engines: engines.clone(),
             cache,
-            budget,
+            budget: budget.clone(),
         };
-        host.start_deploying(config, builder);
+        let engines_replaced = Arc::new(Notify::new());
+        host.start_deploying(config, builder, engines_replaced.clone());
+        if config.verify_isolation {
+            host.start_watching(isolation::Vigil { engines, budget, record, registry, engines_replaced });
+        }
         host.start_upkeep();
         host.start_serving(config, listener);
         Ok(host)
@@ -194,11 +213,16 @@ impl Host {
         Ok(())
     }
 
-    fn start_deploying(&mut self, config: &HostConfig, builder: Builder) {
+    fn start_deploying(&mut self, config: &HostConfig, builder: Builder, engines_replaced: Arc<Notify>) {
         let Some(control) = &self.control else { return };
         let (deployer, progress) = Deployer::new(&config.apps, builder, self.registry.clone(), self.address);
         self.progress = progress;
-        self.background.spawn_on(deployer.run(self.stop.clone()), control.handle());
+        self.background.spawn_on(deployer.run(self.stop.clone(), engines_replaced), control.handle());
+    }
+
+    fn start_watching(&mut self, vigil: isolation::Vigil) {
+        let Some(control) = &self.control else { return };
+        self.background.spawn_on(vigil.keep(self.stop.clone()), control.handle());
     }
 
     fn start_upkeep(&mut self) {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{AppStatus, Status};
+use crate::isolation::record::State;
 
 type Read = fn(&AppStatus) -> u64;
 
@@ -39,11 +40,25 @@ pub fn text(status: &Status) -> String {
             let _ = writeln!(text, "hostler_{name}{{app=\"{}\"}} {}", app.app.escape_default(), read(app));
         }
     }
+    let isolation = &status.isolation;
+    for (name, kind, help, value) in [
+        ("checked_total", "counter", "Canary instances that were looked at", isolation.checked),
+        ("skipped_total", "counter", "Looks that came to nothing", isolation.skipped),
+        ("findings_total", "counter", "Canary instances that were not as new", isolation.findings),
+        ("verified", "gauge", "1 if isolation is verified and nothing was found", verified(status)),
+    ] {
+        let name = format!("hostler_isolation_{name}");
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    }
     let _ = writeln!(text, "# HELP hostler_budget_used Units of the instance budget in use");
     let _ = writeln!(text, "# TYPE hostler_budget_used gauge\nhostler_budget_used {}", status.budget.used);
     let _ = writeln!(text, "# HELP hostler_budget_total Units of the instance budget");
     let _ = writeln!(text, "# TYPE hostler_budget_total gauge\nhostler_budget_total {}", status.budget.total);
     text
+}
+
+fn verified(status: &Status) -> u64 {
+    u64::from(status.isolation.state == State::Verified)
 }
 
 fn instances(app: &AppStatus, read: fn(&crate::pool::Stats) -> u64) -> u64 {

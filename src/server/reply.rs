@@ -87,7 +87,12 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
     let app = seen.release.as_ref().map_or("-", |release| &*release.app);
     match (status.is_server_error(), refusal) {
         // Overload is counted; a line for each would make it worse.
-        (true, Refusal::Lease(LeaseError::Full | LeaseError::Saturated | LeaseError::TimedOut))
+        (
+            true,
+            Refusal::Lease(
+                LeaseError::Full | LeaseError::Saturated | LeaseError::TimedOut | LeaseError::Closed,
+            ),
+        )
         | (false, _) => {
             tracing::debug!(app, request = id, status = status.as_u16(), "{refusal}");
         }
