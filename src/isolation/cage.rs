@@ -16,7 +16,7 @@ use crate::instance::{
     AppCode, Client, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, Outcome, exchange,
 };
 use crate::metrics::AppCounters;
-use crate::pool::{Budget, LeaseError, Pool};
+use crate::pool::{Budget, Pool};
 use crate::prepare;
 use crate::release::pool_policy;
 use crate::router::Mount;
@@ -207,7 +207,6 @@ impl Cage {
     pub async fn ask(&self, ending: Ending) -> Result<Seen, CheckError> {
         let lease = match self.pool.lease().await {
             Ok(lease) => lease,
-            Err(LeaseError::Failing { error, .. }) => return Err(CheckError::of(error)),
             Err(error) => return Err(CheckError::NoRoom(error.to_string())),
         };
         let mut config = (*self.config).clone();

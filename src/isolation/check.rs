@@ -33,6 +33,9 @@ const PAGES_BEHIND: u64 = 8;
 /// How long engines are kept before they are made anew.
 const ROUND: Duration = Duration::from_millis(500);
 
+/// How long a client waits after a request that came to nothing.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Elements of a canary's tables, at least.
 const TABLE: usize = 64;
 
@@ -104,7 +107,7 @@ struct Counts {
     finding: Option<Finding>,
     random: HashSet<String>,
     /// Why one said nothing.
-    slow: Option<String>,
+    untold: Option<CheckError>,
     /// Requests in all.
     asked: usize,
 }
@@ -132,8 +135,8 @@ pub async fn check(settings: &EngineSettings, effort: Effort) -> Result<Verdict,
     }
     let compacted = compaction.map(Compaction::end);
     let counts = std::mem::take(&mut *counts.lock());
-    if let (0, Some(why)) = (counts.checked, counts.slow) {
-        return Err(CheckError::Slow(why));
+    if let (0, Some(error)) = (counts.checked, counts.untold) {
+        return Err(error);
     }
     Ok(Verdict {
         settings: settings.to_string(),
@@ -197,7 +200,11 @@ impl Tally {
             let ending = self.next_ending();
             match cage.look(ending).await {
                 Ok(look) => self.note(look),
-                Err(CheckError::Slow(why)) => self.counts.lock().slow = Some(why),
+                // On a busy machine an instance may come too late, or not: the others tell enough.
+                Err(error @ (CheckError::Slow(_) | CheckError::NoRoom(_))) => {
+                    self.counts.lock().untold = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => return Err(error),
             }
         }
