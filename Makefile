@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint bench bench-fairness bench-overload bench-brake bench-account troubles leavers soak side-by-side
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account troubles leavers soak side-by-side
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -38,6 +38,9 @@ guests-all: ## The same, but a missing toolchain is an error
 	scripts/install-system
 	scripts/install-guest-toolchains --require-all
 	scripts/build-guests --require-all
+
+isolation: ## The long checks that no instance shows anything of another request (best as root: memory is compacted)
+	cargo test --test it isolation:: -- --include-ignored --nocapture --test-threads 2
 
 bench: ## Micro benchmarks of the pool, the instance and one request
 	cargo bench

@@ -18,7 +18,9 @@ use serde::Serialize;
 
 use crate::config::{Mode, Reset};
 use crate::deploy::restart::Restarts;
-use crate::engine::Engines;
+use crate::engine::EnginesInUse;
+use crate::isolation::Record;
+use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
 use crate::registry::Registry;
@@ -34,6 +36,8 @@ pub struct Status {
     /// How instances are reset, in words, and the settings themselves.
     pub reset: String,
     pub engine: crate::engine::EngineSettings,
+    /// What `verify_isolation` has shown.
+    pub isolation: IsolationStatus,
     /// Units of the instance budget: in all, and held by instances.
     pub budget: BudgetStatus,
     /// How many instances there may be, and why.
@@ -82,19 +86,21 @@ pub struct AdminHandler(Arc<Shared>);
 
 struct Shared {
     registry: Arc<Registry>,
-    engines: Arc<Engines>,
+    engines: Arc<EnginesInUse>,
     budget: Budget,
     sizing: Arc<Sizing>,
     restarts: Restarts,
+    isolation: Arc<Record>,
     started: Instant,
 }
 
 impl AdminHandler {
     pub fn new(
         registry: Arc<Registry>,
-        engines: Arc<Engines>,
+        engines: Arc<EnginesInUse>,
         budget: Budget,
         sizing: Arc<Sizing>,
+        isolation: Arc<Record>,
         restarts: Restarts,
     ) -> AdminHandler {
         AdminHandler(Arc::new(Shared {
@@ -102,18 +108,21 @@ impl AdminHandler {
             engines,
             budget,
             sizing,
+            isolation,
             restarts,
             started: Instant::now(),
         }))
     }
 
     pub fn status(&self) -> Status {
-        let Shared { registry, engines, budget, sizing, started, .. } = &*self.0;
+        let Shared { registry, engines, budget, sizing, isolation, started, .. } = &*self.0;
+        let engines = engines.now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: started.elapsed().as_secs(),
             reset: engines.settings().to_string(),
             engine: engines.settings().clone(),
+            isolation: isolation.snapshot(),
             budget: BudgetStatus {
                 total: budget.units(),
                 limit: budget.limit(),
@@ -129,7 +138,7 @@ impl AdminHandler {
                     problem: view.problem,
                     release: view.live.map(|release| ReleaseStatus {
                         number: release.number,
-                        digest: release.digest.clone(),
+                        digest: release.digest.to_string(),
                         file: release.file.clone(),
                         kind: release.kind.to_string(),
                         mount: release.mount.to_string(),

@@ -226,6 +226,9 @@ pub struct Origin {
 /// The operator's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostConfig {
+    /// Check before the apps are served, and on and on while they are, that no instance shows anything of the requests
+    /// before.
+    pub verify_isolation: bool,
     pub server: Server,
     pub admin: Admin,
     pub pool: Pool,

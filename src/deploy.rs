@@ -14,6 +14,7 @@
 
 pub mod builder;
 pub mod deployer;
+mod moved;
 pub mod name;
 pub mod plan;
 pub mod read;

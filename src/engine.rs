@@ -12,12 +12,15 @@ mod settings;
 mod thread_time;
 mod ticker;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
 
 pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{Code, CodeKind, CompileError, compile, load_bytes};
 pub use cache::{CacheError, CodeCache, Loaded, Source};
-pub use settings::{Allocation, EngineSettings, TABLES_PER_INSTANCE};
+pub use settings::{Allocation, EngineSettings, units};
 pub use thread_time::thread_cpu_time;
 
 use crate::prepare::Kind;
@@ -53,6 +56,8 @@ pub struct Engines {
     ticker: EpochTicker,
     plain: wasmtime::Engine,
     concurrent: OnceLock<wasmtime::Engine>,
+    #[cfg(debug_assertions)]
+    reset_is_broken: AtomicBool,
 }
 
 impl Engines {
@@ -62,7 +67,14 @@ impl Engines {
         let ticker = EpochTicker::start(settings.epoch_tick)
             .map_err(|error| wasmtime::Error::msg(format!("cannot start the epoch thread: {error}")))?;
         ticker.watch(&plain);
-        Ok(Arc::new(Engines { settings, ticker, plain, concurrent: OnceLock::new() }))
+        Ok(Arc::new(Engines {
+            #[cfg(debug_assertions)]
+            reset_is_broken: AtomicBool::new(settings.reset_is_broken),
+            settings,
+            ticker,
+            plain,
+            concurrent: OnceLock::new(),
+        }))
     }
 
     /// The engine of this kind; the concurrent one is made at its first use.
@@ -83,7 +95,63 @@ impl Engines {
         }
     }
 
+    /// The engine of this kind, if something has used it.
+    pub fn made(&self, kind: EngineKind) -> Option<&wasmtime::Engine> {
+        match kind {
+            EngineKind::Plain => Some(&self.plain),
+            EngineKind::Concurrent => self.concurrent.get(),
+        }
+    }
+
     pub fn settings(&self) -> &EngineSettings {
         &self.settings
+    }
+
+    /// From now on it is as with `reset_is_broken` in the settings.
+    #[cfg(debug_assertions)]
+    pub fn break_reset(&self) {
+        self.reset_is_broken.store(true, Ordering::Relaxed);
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn reset_is_broken(&self) -> bool {
+        self.reset_is_broken.load(Ordering::Relaxed)
+    }
+}
+
+/// The engines that releases are made in now. The settings of an engine can't be changed, so safer ones come with
+/// other engines; the ones before live on for as long as a release is in them.
+pub struct EnginesInUse {
+    engines: ArcSwap<Engines>,
+    /// No engines are good enough.
+    withdrawn: AtomicBool,
+}
+
+impl EnginesInUse {
+    pub fn new(engines: Arc<Engines>) -> Arc<EnginesInUse> {
+        Arc::new(EnginesInUse { engines: ArcSwap::new(engines), withdrawn: AtomicBool::new(false) })
+    }
+
+    pub fn now(&self) -> Arc<Engines> {
+        self.engines.load_full()
+    }
+
+    /// From now on releases are made in these.
+    pub fn replace(&self, engines: Arc<Engines>) {
+        self.engines.store(engines);
+    }
+
+    /// From now on releases are made in none.
+    pub fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::SeqCst);
+    }
+
+    pub fn are_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::SeqCst)
+    }
+
+    /// Whether these are the ones that instances may be in.
+    pub fn are(&self, engines: &Arc<Engines>) -> bool {
+        !self.are_withdrawn() && Arc::ptr_eq(&self.engines.load(), engines)
     }
 }

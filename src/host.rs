@@ -3,6 +3,8 @@
 //! Two runtimes: one serves requests, the other deploys, answers the operator and keeps the pools in order. Guests
 //! that spin can slow the first one down, never the second.
 
+mod isolation;
+
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::AdminHandler;
 use crate::config::{HostConfig, Policy};
 use crate::deploy::{Builder, Deployer, Progress, restart};
-use crate::engine::{CodeCache, EngineSettings, Engines};
+use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
+use crate::isolation::Record;
 use crate::machine::Machine;
 use crate::pool::{self, Budget};
 use crate::registry::Registry;
@@ -68,17 +71,29 @@ impl Host {
         Host::start_on(machine, config, policy, settings)
     }
 
-    /// The same with chosen engine settings, on a machine that may be another than this one, as tests have it.
+    /// The engine settings for this configuration on this machine.
+    pub fn settings(config: &HostConfig, policy: &Policy) -> EngineSettings {
+        engine_settings(config, policy, &Machine::this())
+    }
+
+    /// The same as [`Host::start`] with chosen engine settings, on a machine that may be another than this one, as tests
+    /// have it.
     pub fn start_on(
         machine: Machine,
         config: &HostConfig,
         policy: Policy,
         settings: EngineSettings,
     ) -> anyhow::Result<Host> {
+        let record = Arc::new(Record::default());
+        let settings = match config.verify_isolation {
+            true => isolation::verified(settings, &record)?,
+            false => settings,
+        };
         tracing::info!("{settings}");
         let budget = Budget::new(settings.instances, config.pool.queue_size);
         let engines =
             Engines::new(settings).map_err(|error| anyhow::anyhow!("cannot make the engine: {error:#}"))?;
+        let engines = EnginesInUse::new(engines);
         let cpus = machine.cpus();
         let sizing = Sizing::start(machine, &config.pool, &budget);
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
@@ -97,8 +112,14 @@ impl Host {
         };
         let address = listener.local_addr();
         let (restarts, orders) = restart::channel();
-        let admin =
-            AdminHandler::new(registry.clone(), engines.clone(), budget.clone(), sizing.clone(), restarts);
+        let admin = AdminHandler::new(
+            registry.clone(),
+            engines.clone(),
+            budget.clone(),
+            sizing.clone(),
+            record.clone(),
+            restarts,
+        );
         let mut host = Host {
             address,
             admin_address: None,
@@ -123,11 +144,15 @@ impl Host {
             policy: Arc::new(policy),
             numbers: AtomicU64::new(0),
             control: control_handle,
-            engines,
+            engines: engines.clone(),
             cache,
-            budget,
+            budget: budget.clone(),
         };
-        host.start_deploying(config, builder, orders);
+        let engines_replaced = Arc::new(Notify::new());
+        host.start_deploying(config, builder, engines_replaced.clone(), orders);
+        if config.verify_isolation {
+            host.start_watching(isolation::Vigil { engines, budget, record, registry, engines_replaced });
+        }
         host.start_upkeep();
         host.start_sizing(sizing);
         host.start_serving(config, listener);
@@ -210,12 +235,23 @@ impl Host {
         Ok(())
     }
 
-    fn start_deploying(&mut self, config: &HostConfig, builder: Builder, orders: restart::Orders) {
+    fn start_deploying(
+        &mut self,
+        config: &HostConfig,
+        builder: Builder,
+        engines_replaced: Arc<Notify>,
+        orders: restart::Orders,
+    ) {
         let Some(control) = &self.control else { return };
         let (deployer, progress) =
             Deployer::new(&config.apps, builder, self.registry.clone(), self.address, orders);
         self.progress = progress;
-        self.background.spawn_on(deployer.run(self.stop.clone()), control.handle());
+        self.background.spawn_on(deployer.run(self.stop.clone(), engines_replaced), control.handle());
+    }
+
+    fn start_watching(&mut self, vigil: isolation::Vigil) {
+        let Some(control) = &self.control else { return };
+        self.background.spawn_on(vigil.keep(self.stop.clone()), control.handle());
     }
 
     fn start_upkeep(&mut self) {

@@ -20,6 +20,9 @@ pub mod server;
 pub mod instance;
 pub mod pool;
 
+// The promise that instances are kept apart, held against the facts.
+pub mod isolation;
+
 // A deploy's way: from a file to a release.
 pub mod deploy;
 #[expect(unsafe_code, reason = "code is mapped and run, and the kernel is asked, here and nowhere else")]

@@ -10,7 +10,7 @@ use crate::config::{AppConfig, Mode};
 use crate::instance::Factory;
 use crate::metrics::AppCounters;
 use crate::pool::{OnEnd, Policy, Pool};
-use crate::prepare::Kind;
+use crate::prepare::{Digest, Kind};
 use crate::router::Mount;
 
 /// What an app's live or draining code and config are.
@@ -18,8 +18,8 @@ pub struct Release {
     pub app: Arc<str>,
     /// Counts the host's deploys: a later release has a greater number.
     pub number: u64,
-    /// SHA-256 of the app's bytes, in hex.
-    pub digest: String,
+    /// SHA-256 of the app's bytes.
+    pub digest: Digest,
     /// The file, as it is named below the apps folder.
     pub file: String,
     pub kind: Kind,
@@ -27,6 +27,8 @@ pub struct Release {
     pub mount: Mount,
     /// What the guest is told of its mount path: none at the root.
     pub forwarded_prefix: Option<HeaderValue>,
+    /// Units of the budget that one of its instances takes.
+    pub units: u32,
     pub pool: Pool<Factory>,
     /// Instances that the pool has at most.
     pub max_instances: u32,

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{AppStatus, ReleaseStatus, Status};
+use crate::isolation::record::State;
 
 type Read = fn(&AppStatus) -> u64;
 
@@ -72,6 +73,16 @@ pub fn text(status: &Status) -> String {
             "# HELP hostler_{name} {help}\n# TYPE hostler_{name} gauge\nhostler_{name} {value}"
         );
     }
+    let isolation = &status.isolation;
+    for (name, kind, help, value) in [
+        ("checked_total", "counter", "Canary instances that were looked at", isolation.checked),
+        ("skipped_total", "counter", "Looks that came to nothing", isolation.skipped),
+        ("findings_total", "counter", "Canary instances that were not as new", isolation.findings),
+        ("verified", "gauge", "1 if isolation is verified and nothing was found", verified(status)),
+    ] {
+        let name = format!("hostler_isolation_{name}");
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    }
     text
 }
 
@@ -98,6 +109,10 @@ fn host_gauges(status: &Status) -> Vec<(&'static str, &'static str, f64)> {
 
 fn release(app: &AppStatus, read: fn(&ReleaseStatus) -> u64) -> u64 {
     app.release.as_ref().map_or(0, read)
+}
+
+fn verified(status: &Status) -> u64 {
+    u64::from(status.isolation.state == State::Verified)
 }
 
 fn instances(app: &AppStatus, read: fn(&crate::pool::Stats) -> u64) -> u64 {

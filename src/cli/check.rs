@@ -1,15 +1,20 @@
-//! `hostler check [FOLDER]`: everything that a start would find wrong, at once, without serving.
+//! `hostler check [FOLDER]`: everything that a start would find wrong, at once, without serving. `--isolation` looks at
+//! the machine instead: whether instances are kept apart on it, with this configuration.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::Exit;
 use super::settings::{self, CommonArgs};
-use crate::config::Policy;
+use crate::config::{self, Policy};
 use crate::deploy::builder;
 use crate::deploy::read::read;
 use crate::deploy::scan::{Found, Limits, scan};
+use crate::engine::EngineSettings;
+use crate::host::Host;
+use crate::isolation::{Effort, check};
 use crate::prepare;
 use crate::registry::RouteTaken;
 use crate::router::{Conflict, Route, Router};
@@ -18,6 +23,17 @@ use crate::router::{Conflict, Route, Router};
 pub struct Check {
     #[command(flatten)]
     common: CommonArgs,
+    /// Check instead, on this machine and with this configuration's settings, that no instance shows anything of the
+    /// requests before.
+    #[arg(long)]
+    isolation: bool,
+    /// How long to check that.
+    #[arg(long, value_name = "DURATION", requires = "isolation", default_value = "2s",
+          value_parser = config::units::parse_duration)]
+    time: Duration,
+    /// Check a setting that is unsafe on this Wasmtime, and that no host is run with: to see that the check finds it.
+    #[arg(long, hide = true, requires = "isolation")]
+    force_pagemap_scan: bool,
 }
 
 impl Check {
@@ -26,6 +42,9 @@ impl Check {
             Ok(loaded) => loaded,
             Err(problems) => return Ok(settings::report(&problems)),
         };
+        if self.isolation {
+            return self.check_isolation(Host::settings(&config, &policy));
+        }
         let state = match scan(&config.apps.folder, &Limits::default()) {
             Ok(state) => state,
             Err(error) => {
@@ -53,6 +72,27 @@ impl Check {
         Ok(if problems.is_empty() { Exit::Success } else { Exit::Config })
     }
 }
+
+impl Check {
+    fn check_isolation(&self, mut settings: EngineSettings) -> anyhow::Result<Exit> {
+        if self.force_pagemap_scan {
+            settings.pagemap_scan = true;
+            // The scan is for what is kept: the more there is of it, the sooner one page is missed.
+            settings.memory_keep_resident = MUCH_RESIDENT;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let verdict = runtime.block_on(check(&settings, Effort::of(self.time)))?;
+        if verdict.finding.is_some() {
+            eprintln!("isolation {verdict}");
+            return Ok(Exit::Failed);
+        }
+        println!("isolation {verdict}");
+        Ok(Exit::Success)
+    }
+}
+
+/// Bytes of each memory that are kept resident to show what a scan for touched pages misses.
+const MUCH_RESIDENT: usize = 4 << 20;
 
 /// An app by its name and file.
 type Named = (String, String);

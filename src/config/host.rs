@@ -40,7 +40,9 @@ pub(super) fn read_root(
     overrides: &Overrides,
 ) -> (HostConfig, Policy) {
     let folder = path.parent().unwrap_or(Path::new(""));
+    let verify_isolation = value(root.get("verify_isolation", values::boolean));
     let config = HostConfig {
+        verify_isolation: overrides.verify_isolation.or(verify_isolation).unwrap_or(false),
         server: server(root.table("server", "server"), overrides),
         admin: admin(root.table("admin", "admin"), overrides),
         pool: pool(root.table("pool", "pool")),

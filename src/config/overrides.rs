@@ -30,6 +30,8 @@ pub struct Overrides {
     pub worker_threads: Option<usize>,
     /// `HOSTLER_MODE`: `[defaults] mode`.
     pub mode: Option<Mode>,
+    /// `HOSTLER_VERIFY_ISOLATION`, `true` or `false`: `verify_isolation`.
+    pub verify_isolation: Option<bool>,
     /// Where programs of this user keep caches, by `XDG_CACHE_HOME` or else `HOME`: the default of `[cache] dir`
     /// is the folder `hostler` in it.
     pub cache_home: Option<PathBuf>,
@@ -71,6 +73,7 @@ impl Overrides {
             log_access: self.log_access.or(lower.log_access),
             worker_threads: self.worker_threads.or(lower.worker_threads),
             mode: self.mode.or(lower.mode),
+            verify_isolation: self.verify_isolation.or(lower.verify_isolation),
             cache_home: self.cache_home.or(lower.cache_home),
         }
     }
@@ -84,18 +87,17 @@ impl Overrides {
             "HOSTLER_CACHE_DIR" => self.cache_dir = Some(values::parse_path(value)?),
             "HOSTLER_LOG_FORMAT" => self.log_json = Some(values::parse_log_format(value)?),
             "HOSTLER_LOG_LEVEL" => self.log_level = Some(values::parse_log_level(value)?),
-            "HOSTLER_LOG_ACCESS" => {
-                self.log_access = Some(value.parse().map_err(|_| "expected true or false")?);
-            }
+            "HOSTLER_LOG_ACCESS" => self.log_access = Some(parse_boolean(value)?),
             "HOSTLER_WORKER_THREADS" => self.worker_threads = Some(values::parse_threads(value)?),
             "HOSTLER_MODE" => self.mode = Some(value.parse()?),
+            "HOSTLER_VERIFY_ISOLATION" => self.verify_isolation = Some(parse_boolean(value)?),
             _ => return Err(unknown(name)),
         }
         Ok(())
     }
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "HOSTLER_ADMIN",
     "HOSTLER_CACHE_DIR",
     "HOSTLER_CONFIG",
@@ -105,8 +107,13 @@ const NAMES: [&str; 10] = [
     "HOSTLER_LOG_FORMAT",
     "HOSTLER_LOG_LEVEL",
     "HOSTLER_MODE",
+    "HOSTLER_VERIFY_ISOLATION",
     "HOSTLER_WORKER_THREADS",
 ];
+
+fn parse_boolean(value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_| "expected true or false".to_owned())
+}
 
 fn unknown(name: &str) -> String {
     let suffix = |name: &'static str| name.trim_start_matches("HOSTLER_");

@@ -142,6 +142,7 @@ fn the_environment_is_read_whole() {
         ("HOSTLER_LOG_ACCESS", "true"),
         ("HOSTLER_WORKER_THREADS", "3"),
         ("HOSTLER_MODE", "cached"),
+        ("HOSTLER_VERIFY_ISOLATION", "true"),
     ]);
     let expected = Overrides {
         config: Some("h.toml".into()),
@@ -154,16 +155,18 @@ fn the_environment_is_read_whole() {
         log_access: Some(true),
         worker_threads: Some(3),
         mode: Some(Mode::Cached),
+        verify_isolation: Some(true),
         cache_home: Some("/home/u/.cache".into()),
     };
     assert_eq!(overrides.as_ref(), Ok(&expected));
 
-    let file = "[server]\nlisten = \"127.0.0.1:9\"\nworker_threads = 1\n[apps]\nfolder = \"g\"\n[cache]\ndir = \"/d\"\n\
+    let file = "verify_isolation = false\n[server]\nlisten = \"127.0.0.1:9\"\nworker_threads = 1\n[apps]\nfolder = \"g\"\n[cache]\ndir = \"/d\"\n\
                 [admin]\nlisten = \"127.0.0.1:2\"\n[log]\nformat = \"human\"\nlevel = \"info\"\naccess = false\n\
                 [defaults]\nmode = \"cold\"\n";
     let (config, policy) = parse_host(Some((Path::new("hostler.toml"), file)), &expected).unwrap();
     assert_eq!(config.server.listen, "[::1]:80".parse().unwrap());
     assert_eq!(config.server.worker_threads, 3);
+    assert!(config.verify_isolation);
     assert_eq!(config.apps.folder, Path::new("f"));
     assert_eq!(config.cache.dir, Path::new("/c"));
     assert_eq!(config.admin.listen, Some("127.0.0.1:1".parse().unwrap()));
@@ -198,7 +201,7 @@ fn every_wrong_variable_is_a_problem() {
         "HOSTLER_MODE: mode kept is not available in this version, use pooled, cached or cold",
         "HOSTLER_SOMETHING_ELSE: unknown variable, the known ones are HOSTLER_ADMIN, HOSTLER_CACHE_DIR, \
          HOSTLER_CONFIG, HOSTLER_FOLDER, HOSTLER_LISTEN, HOSTLER_LOG_ACCESS, HOSTLER_LOG_FORMAT, \
-         HOSTLER_LOG_LEVEL, HOSTLER_MODE, HOSTLER_WORKER_THREADS",
+         HOSTLER_LOG_LEVEL, HOSTLER_MODE, HOSTLER_VERIFY_ISOLATION, HOSTLER_WORKER_THREADS",
         "HOSTLER_WORKER_THREADS: too small, the least is 1",
     ];
     assert_eq!(shown(&problems.unwrap_err()), expected);

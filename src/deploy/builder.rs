@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, AppConfig, Mode, Problem};
 use crate::engine::{
-    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, Source, TABLES_PER_INSTANCE,
+    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Source, units,
 };
 use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, MakeError};
 use crate::metrics::AppCounters;
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
-use crate::prepare::{self, Checked, Facts, Refusal};
+use crate::prepare::{self, Checked, Refusal};
 use crate::release::{CodeOrigin, Release, pool_policy};
 use crate::router::{BadName, BadPath, Mount};
 
@@ -41,6 +41,8 @@ pub enum DeployError {
     Start(#[from] PrewarmError<MakeError>),
     #[error("{0}")]
     Route(#[from] crate::registry::RouteTaken),
+    #[error("no app is served: instances can't be kept apart on this machine, see the log of the host")]
+    Withdrawn,
     #[error("the deploy was ended: {0}")]
     Ended(#[from] tokio::task::JoinError),
 }
@@ -57,7 +59,7 @@ pub struct Sources {
 
 /// Makes releases. One for the host; cheap to share.
 pub struct Builder {
-    pub engines: Arc<Engines>,
+    pub engines: Arc<EnginesInUse>,
     pub cache: Arc<CodeCache>,
     pub policy: Arc<config::Policy>,
     pub budget: Budget,
@@ -94,7 +96,8 @@ impl Builder {
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
         let mount = mount(&app, &config)?;
         let checked = prepare::check(&wasm)?;
-        let engine = self.engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
+        let engines = self.engines()?;
+        let engine = engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
         let (code, origin) = if config.mode == Mode::Cold {
             // Compiled once all the same: a deploy that could never answer is refused now.
             let payload = crate::engine::compile(engine, &wasm, CodeKind::of(checked.kind))?;
@@ -117,11 +120,11 @@ impl Builder {
             };
             (PreparedCode::Loaded(loaded.code), origin)
         };
-        Ok(Prepared { app, file, config, mount, checked, code, origin })
+        Ok(Prepared { app, file, config, mount, checked, engines: engines.clone(), code, origin })
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
-        let Prepared { app, file, config, mount, checked, code, origin } = prepared;
+        let Prepared { app, file, config, mount, checked, engines, code, origin } = prepared;
         let config = Arc::new(config);
         let outbound = self.outbound.for_app(&app, config.outbound.clone());
         let policy = Arc::new(InstancePolicy {
@@ -132,16 +135,11 @@ impl Builder {
         });
         let factory = match code {
             PreparedCode::Loaded(code) => {
-                Factory::new(AppCode::link(checked.kind, &code).map_err(link_error)?, policy)
+                Factory::new(engines, AppCode::link(checked.kind, &code).map_err(link_error)?, policy)
             }
             PreparedCode::Cold(wasm) => {
-                let cold = ColdCode {
-                    engines: self.engines.clone(),
-                    kind: checked.kind,
-                    wasm,
-                    compiling: self.compiling.clone(),
-                };
-                Factory::cold(cold, policy)
+                let cold = ColdCode { kind: checked.kind, wasm, compiling: self.compiling.clone() };
+                Factory::cold(engines, cold, policy)
             }
         };
         let units = units(&checked.facts);
@@ -150,8 +148,9 @@ impl Builder {
         let max_instances = policy.max;
         let pool = Pool::new(&app, factory, policy, units, &self.budget)?;
         Ok(Release {
-            number: self.numbers.fetch_add(1, Relaxed) + 1,
-            digest: checked.digest.to_string(),
+            number: self.next_number(),
+            digest: checked.digest,
+            units,
             forwarded_prefix: Release::forwarded_prefix(&mount),
             kind: checked.kind,
             code: origin,
@@ -164,6 +163,17 @@ impl Builder {
             max_instances,
             counters,
         })
+    }
+}
+
+impl Builder {
+    /// Those that instances may be in.
+    pub(super) fn engines(&self) -> Result<Arc<Engines>, DeployError> {
+        if self.engines.are_withdrawn() { Err(DeployError::Withdrawn) } else { Ok(self.engines.now()) }
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Relaxed) + 1
     }
 }
 
@@ -184,6 +194,7 @@ struct Prepared {
     config: AppConfig,
     mount: Mount,
     checked: Checked,
+    engines: Arc<Engines>,
     code: PreparedCode,
     origin: CodeOrigin,
 }
@@ -191,12 +202,6 @@ struct Prepared {
 enum PreparedCode {
     Loaded(Code),
     Cold(Bytes),
-}
-
-/// Units of the budget that one instance takes: as many as its scarcest kind of allocator slot needs.
-fn units(facts: &Facts) -> u32 {
-    let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
-    count(facts.memories.len()).max(count(facts.tables.len()).div_ceil(TABLES_PER_INSTANCE)).max(1)
 }
 
 fn link_error(error: wasmtime::Error) -> DeployError {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,7 @@ pub struct Deployer {
 enum Done {
     Read { app: AppName, found: Found, result: Result<ReadApp, ReadError>, slot: OwnedSemaphorePermit },
     Built { app: AppName, digests: Digests, result: Result<Arc<Release>, DeployError>, waiting: Waiting },
+    Moved { from: Arc<Release>, result: Result<Arc<Release>, DeployError> },
     Drained,
 }
 
@@ -111,7 +112,9 @@ impl Deployer {
     }
 
     /// Runs until it is stopped. Jobs under way are dropped then: a deploy that is not live was none.
-    pub async fn run(mut self, stop: CancellationToken) {
+    ///
+    /// `engines_replaced`: the engines in use are others than before.
+    pub async fn run(mut self, stop: CancellationToken, engines_replaced: Arc<Notify>) {
         let mut watcher = Watcher::start(self.folder.clone(), self.scan_interval);
         loop {
             let next_look = self.planner.next_look().filter(|_| !self.is_blind);
@@ -123,6 +126,7 @@ impl Deployer {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = engines_replaced.notified() => self.move_all(),
                 () = watcher.changed() => self.look().await,
                 () = look_again => self.look().await,
                 Some(done) = self.jobs.join_next() => self.feed_back(done),
@@ -214,6 +218,7 @@ impl Deployer {
                 let answer = self.built(&app, digests, result);
                 restart::answer(waiting, &answer);
             }
+            Ok(Done::Moved { from, result }) => self.moved(&from, result),
             Ok(Done::Drained) => {}
             Err(error) => tracing::error!("a deploy job ended unexpectedly: {error}"),
         }
@@ -255,6 +260,7 @@ impl Deployer {
                 self.unsay(app.as_str());
                 self.say_live(&release);
                 let replaced = before.as_ref().map(|before| before.number);
+                self.move_if_needed(&release);
                 if let Some(before) = before {
                     if before.mount != release.mount || before.config.hosts != release.config.hosts {
                         self.route_freed();
@@ -279,6 +285,49 @@ impl Deployer {
                 self.failed(app, &error);
                 Err(self.failure(app, error.to_string()))
             }
+        }
+    }
+
+    /// The engines were replaced: what is live in others is made again in those that are in use.
+    fn move_all(&mut self) {
+        for release in self.registry.apps().into_iter().filter_map(|app| app.live) {
+            self.move_if_needed(&release);
+        }
+    }
+
+    /// Called after the release was published: whoever replaces the engines closes the pools of what is live after that,
+    /// so one of the two sees the other.
+    fn move_if_needed(&mut self, release: &Arc<Release>) {
+        if self.builder.engines.are(release.pool.manager().engines()) {
+            return;
+        }
+        release.pool.close();
+        let (builder, from) = (self.builder.clone(), release.clone());
+        self.jobs.spawn(async move {
+            let result = builder.moved(&from).await;
+            Done::Moved { from, result }
+        });
+    }
+
+    fn moved(&mut self, from: &Arc<Release>, result: Result<Arc<Release>, DeployError>) {
+        let live = self.registry.apps().into_iter().filter_map(|app| app.live);
+        let is_live = live.into_iter().any(|live| Arc::ptr_eq(&live, from));
+        let published = result.and_then(|release| {
+            if is_live {
+                self.registry.publish(release.clone())?;
+            }
+            Ok(release)
+        });
+        match (published, AppName::parse(&from.app)) {
+            (Ok(release), _) if is_live => {
+                self.say_live(&release);
+                self.move_if_needed(&release);
+                self.drain(from.clone());
+            }
+            // It was replaced or retired meanwhile.
+            (Ok(release), _) => release.pool.close(),
+            (Err(error), Ok(app)) if is_live => self.failed(&app, &error),
+            (Err(_), _) => {}
         }
     }
 

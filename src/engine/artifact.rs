@@ -73,6 +73,15 @@ impl Code {
             Code::Module(module) => module.engine(),
         }
     }
+
+    /// What it was loaded from: for engines that differ in nothing that shapes code.
+    pub fn payload(&self) -> Result<Vec<u8>, CompileError> {
+        let payload = match self {
+            Code::Component(component) => component.serialize(),
+            Code::Module(module) => module.serialize(),
+        };
+        payload.map_err(|error| CompileError::Load(format!("{error:#}")))
+    }
 }
 
 /// The name of an artifact: equal keys mean interchangeable code.
@@ -134,7 +143,7 @@ pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>,
     compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))
 }
 
-/// Loads a payload that this process has just made with [`compile`] (or had its own compile child make). Nothing
+/// Loads a payload that this process has made with [`compile`] (or had its own compile child make). Nothing
 /// from elsewhere may come in here: the bytes will be run.
 pub fn load_bytes(engine: &Engine, payload: &[u8], kind: CodeKind) -> Result<Code, CompileError> {
     deserialize(engine, payload, kind).map_err(|error| CompileError::Load(format!("{error:#}")))

@@ -8,10 +8,10 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 use super::EngineKind;
 use super::address_space::{Footprint, plan};
-use crate::prepare;
+use crate::prepare::{self, Facts};
 
 /// Tables that one unit of the pool's budget stands for; an app with more takes more units.
-pub const TABLES_PER_INSTANCE: u32 = 8;
+const TABLES_PER_INSTANCE: u32 = 8;
 
 /// Core instances that one unit of the budget stands for. Wasmtime only counts them, so this can be generous: a
 /// Python component has about thirty.
@@ -57,6 +57,10 @@ pub struct EngineSettings {
     pub pagemap_scan: bool,
     /// How often a guest that runs is interrupted.
     pub epoch_tick: Duration,
+    /// Used instances are not reset: for the tests that have to find just that. No release build has it.
+    #[cfg(debug_assertions)]
+    #[serde(skip)]
+    pub reset_is_broken: bool,
 }
 
 /// What is kept resident, by `cargo bench --bench instance` before the whole program was optimised as one: microseconds
@@ -83,6 +87,8 @@ impl Default for EngineSettings {
             table_keep_resident: 64 << 10,
             pagemap_scan: false,
             epoch_tick: Duration::from_millis(2),
+            #[cfg(debug_assertions)]
+            reset_is_broken: false,
         }
     }
 }
@@ -101,6 +107,20 @@ impl EngineSettings {
         self.instances = size.instances.saturating_sub(ALLOCATOR_MARGIN).max(1);
         self.memory_reservation = size.reservation;
         size.note
+    }
+
+    /// The same with what decides how an instance is reset as simple as it can be: every memory, table and stack is
+    /// mapped afresh, so no byte of one instance is ever where another's was. Compiled code is the same.
+    pub fn safest(&self) -> EngineSettings {
+        EngineSettings {
+            allocation: Allocation::OnDemand,
+            memory_keep_resident: 0,
+            table_keep_resident: 0,
+            pagemap_scan: false,
+            #[cfg(debug_assertions)]
+            reset_is_broken: false,
+            ..self.clone()
+        }
     }
 
     pub(super) fn config(&self, kind: EngineKind) -> Config {
@@ -142,6 +162,12 @@ impl EngineSettings {
             .pagemap_scan(if self.pagemap_scan { Enabled::Yes } else { Enabled::No });
         pooling
     }
+}
+
+/// Units of the pool's budget that one instance of an app takes: as many as its scarcest kind of allocator slot needs.
+pub fn units(facts: &Facts) -> u32 {
+    let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
+    count(facts.memories.len()).max(count(facts.tables.len()).div_ceil(TABLES_PER_INSTANCE)).max(1)
 }
 
 /// The settings that decide how an instance is reset, in one line for log and status.

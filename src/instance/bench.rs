@@ -20,8 +20,6 @@ use crate::router::Mount;
 /// An app that is ready to be instantiated, in engines of its own.
 pub struct App {
     factory: Factory,
-    /// For its thread, which interrupts guests.
-    _engines: Arc<Engines>,
 }
 
 impl App {
@@ -46,7 +44,7 @@ impl App {
             outbound,
         };
         let code = AppCode::link(checked.kind, &loaded.code).map_err(failed)?;
-        Ok(App { factory: Factory::new(code, Arc::new(policy)), _engines: engines })
+        Ok(App { factory: Factory::new(engines, code, Arc::new(policy)) })
     }
 
     /// # Errors

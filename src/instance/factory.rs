@@ -79,6 +79,25 @@ impl AppCode {
         }
     }
 
+    fn kind(&self) -> Kind {
+        match self {
+            AppCode::Http02(_) => Kind::Http02,
+            AppCode::Http03(_) => Kind::Http03,
+            AppCode::CommandModule(_) => Kind::CommandModule,
+            AppCode::CommandComponent(_) => Kind::CommandComponent,
+        }
+    }
+
+    /// What was linked.
+    fn code(&self) -> Code {
+        match self {
+            AppCode::Http02(pre) => Code::Component(pre.instance_pre().component().clone()),
+            AppCode::Http03(pre) => Code::Component(pre.instance_pre().component().clone()),
+            AppCode::CommandModule(pre) => Code::Module(pre.module().clone()),
+            AppCode::CommandComponent(pre) => Code::Component(pre.instance_pre().component().clone()),
+        }
+    }
+
     fn engine(&self) -> &wasmtime::Engine {
         match self {
             AppCode::Http02(pre) => pre.engine(),
@@ -125,8 +144,8 @@ impl Drop for StartCost<'_> {
 }
 
 /// What `cold` keeps of an app: its bytes, to be compiled for each request.
+#[derive(Clone)]
 pub struct ColdCode {
-    pub engines: Arc<Engines>,
     pub kind: Kind,
     pub wasm: Bytes,
     /// Compilations under way in all, of all cold apps.
@@ -134,10 +153,10 @@ pub struct ColdCode {
 }
 
 impl ColdCode {
-    async fn compile(&self) -> Result<AppCode, MakeError> {
+    async fn compile(&self, engines: &Arc<Engines>) -> Result<AppCode, MakeError> {
         let failed = |error: &dyn std::fmt::Display| MakeError::Compile(error.to_string().into());
         let _permit = self.compiling.acquire().await.map_err(|error| failed(&error))?;
-        let (engines, kind, wasm) = (self.engines.clone(), self.kind, self.wasm.clone());
+        let (engines, kind, wasm) = (engines.clone(), self.kind, self.wasm.clone());
         let compiled = tokio::task::spawn_blocking(move || {
             let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
             let payload = crate::engine::compile(engine, &wasm, CodeKind::of(kind))
@@ -155,10 +174,10 @@ impl ColdCode {
 
 /// Makes and resets the instances of one release.
 pub struct Factory {
+    /// Kept for as long as there may be an instance: their thread interrupts its guest.
+    engines: Arc<Engines>,
     source: CodeSource,
     policy: Arc<InstancePolicy>,
-    #[cfg(debug_assertions)]
-    reset_is_broken: std::sync::atomic::AtomicBool,
 }
 
 enum CodeSource {
@@ -167,27 +186,41 @@ enum CodeSource {
 }
 
 impl Factory {
-    pub fn new(code: AppCode, policy: Arc<InstancePolicy>) -> Factory {
-        Factory::of(CodeSource::Linked(code), policy)
+    /// `engines`: those that the code was loaded into.
+    pub fn new(engines: Arc<Engines>, code: AppCode, policy: Arc<InstancePolicy>) -> Factory {
+        Factory::of(engines, CodeSource::Linked(code), policy)
     }
 
-    pub fn cold(code: ColdCode, policy: Arc<InstancePolicy>) -> Factory {
-        Factory::of(CodeSource::Cold(code), policy)
+    pub fn cold(engines: Arc<Engines>, code: ColdCode, policy: Arc<InstancePolicy>) -> Factory {
+        Factory::of(engines, CodeSource::Cold(code), policy)
     }
 
-    /// From now on used instances are not reset: for the tests that have to find just that. No release build has it.
-    #[cfg(debug_assertions)]
-    pub fn break_reset(&self) {
-        self.reset_is_broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    /// The engines that its instances are in.
+    pub fn engines(&self) -> &Arc<Engines> {
+        &self.engines
     }
 
-    fn of(source: CodeSource, policy: Arc<InstancePolicy>) -> Factory {
-        Factory {
-            source,
-            policy,
-            #[cfg(debug_assertions)]
-            reset_is_broken: false.into(),
-        }
+    /// Makes the same instances in other engines, whose code `load` gets from what was linked here.
+    ///
+    /// # Errors
+    /// The engines can't have the code.
+    pub fn moved(
+        &self,
+        engines: &Arc<Engines>,
+        load: impl FnOnce(&wasmtime::Engine, &Code) -> wasmtime::Result<Code>,
+    ) -> wasmtime::Result<Factory> {
+        let source = match &self.source {
+            CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
+            CodeSource::Linked(app) => {
+                let engine = engines.get(EngineKind::of(app.kind()))?;
+                CodeSource::Linked(AppCode::link(app.kind(), &load(engine, &app.code())?)?)
+            }
+        };
+        Ok(Factory::of(engines.clone(), source, self.policy.clone()))
+    }
+
+    fn of(engines: Arc<Engines>, source: CodeSource, policy: Arc<InstancePolicy>) -> Factory {
+        Factory { engines, source, policy }
     }
 
     async fn instantiate(&self, code: &AppCode) -> Result<Instance, MakeError> {
@@ -208,7 +241,7 @@ impl pool::Manager for Factory {
     async fn make(&self) -> Result<Instance, MakeError> {
         match &self.source {
             CodeSource::Linked(code) => self.instantiate(code).await,
-            CodeSource::Cold(code) => self.instantiate(&code.compile().await?).await,
+            CodeSource::Cold(code) => self.instantiate(&code.compile(&self.engines).await?).await,
         }
     }
 
@@ -216,7 +249,7 @@ impl pool::Manager for Factory {
     /// slots of the allocator. Nothing is erased, so nothing can be forgotten.
     async fn reset(&self, used: Instance) -> Result<Instance, MakeError> {
         #[cfg(debug_assertions)]
-        if self.reset_is_broken.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.engines.reset_is_broken() {
             return Ok(used);
         }
         drop(used);

@@ -147,12 +147,15 @@ impl Load {
 
     /// Is there a turn for one more of the pool's requests?
     pub(super) fn has_turn(&self) -> bool {
-        let turns = match self.is_busy.load(Relaxed) {
+        self.running.load(SeqCst) < self.turns()
+    }
+
+    fn turns(&self) -> u32 {
+        match self.is_busy.load(Relaxed) {
             true => self.cores.turns(self.weight),
             // So that not too many of a burst are under way before it is seen to be one.
             false => self.cores.turns(self.weight).saturating_mul(BURST),
-        };
-        self.running.load(SeqCst) < turns
+        }
     }
 
     /// Have the pool's requests to wait for a turn on this thread?
@@ -240,10 +243,11 @@ impl Load {
         }
     }
 
-    /// A place among those that have ceded their turns, if anybody would have this one.
+    /// A place among those that have ceded their turns, if anybody would have this one or there are too many.
     fn line_up(&self) -> Option<oneshot::Receiver<()>> {
         let mut ceded = self.ceded.lock();
-        if self.queued.load(SeqCst) == 0 && ceded.is_empty() {
+        let too_many = self.running.load(SeqCst) > self.turns();
+        if self.queued.load(SeqCst) == 0 && ceded.is_empty() && !too_many {
             return None;
         }
         let (sender, receiver) = oneshot::channel();

@@ -81,6 +81,7 @@ pub(super) struct Place<M: Manager> {
     pub(super) phase: Phase,
     /// The turn to run of the request that it is for.
     pub(super) turn: Option<Arc<Turn>>,
+    begun: Instant,
     /// `None` once the place has been put back into the books.
     permit: Option<Permit>,
 }
@@ -178,7 +179,7 @@ impl<M: Manager> Shared<M> {
     }
 
     pub(super) fn place(self: &Arc<Self>, phase: Phase, permit: Permit) -> Place<M> {
-        Place { pool: Arc::clone(self), phase, turn: None, permit: Some(permit) }
+        Place { pool: Arc::clone(self), phase, turn: None, begun: now(), permit: Some(permit) }
     }
 
     /// A place for an instance that a request makes for itself.
@@ -385,7 +386,8 @@ impl<M: Manager> Place<M> {
     /// Making has failed: nobody tries for a while, which is returned. The place is given up.
     pub(super) fn failed(self, error: M::Error) -> Duration {
         let now = now();
-        self.pool.with(|books| books.slots.failed(error, now))
+        let took = now.saturating_duration_since(self.begun);
+        self.pool.with(|books| books.slots.failed(error, took, now))
     }
 
     /// The place is put back into the books by the caller; its drop ends no more than the turn then.

@@ -149,8 +149,14 @@ impl<I, W, E: Clone> Slots<I, W, E> {
                 Ask::Failing { error, retry_after }
             }
             Attempt::Pause { .. } => Ask::Wait,
-            Attempt::Probe if self.preparing > 0 => Ask::Wait,
-            Attempt::Probe | Attempt::Free => Ask::Room,
+            Attempt::Probe { known: Some((error, took)) }
+                if self.preparing > 0 && !self.something_comes_back() =>
+            {
+                self.totals.refused += 1;
+                Ask::Failing { error, retry_after: took }
+            }
+            Attempt::Probe { .. } if self.preparing > 0 => Ask::Wait,
+            Attempt::Probe { .. } | Attempt::Free => Ask::Room,
         }
     }
 
@@ -226,10 +232,10 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         Made::Leased
     }
 
-    /// Making failed; the slot is given back with [`Slots::gone`]. Returns when to try again.
-    pub fn failed(&mut self, error: E, now: Instant) -> Duration {
+    /// Making failed after so long; the slot is given back with [`Slots::gone`]. Returns when to try again.
+    pub fn failed(&mut self, error: E, took: Duration, now: Instant) -> Duration {
         self.totals.failed += 1;
-        self.backoff.failed(error, now)
+        self.backoff.failed(error, took, now)
     }
 
     /// A lease ends.
@@ -411,14 +417,18 @@ impl<I, W, E: Clone> Slots<I, W, E> {
     fn attempt_allowed(&self, now: Instant) -> bool {
         match self.backoff.attempt(now) {
             Attempt::Free => true,
-            Attempt::Probe => self.preparing == 0,
+            Attempt::Probe { .. } => self.preparing == 0,
             Attempt::Pause { .. } => false,
         }
     }
 
     /// May an instance become ready without a new attempt to make one?
     fn something_comes(&self) -> bool {
-        self.preparing > 0 || (self.policy.on_end != OnEnd::Drop && self.leased + self.resetting > 0)
+        self.preparing > 0 || self.something_comes_back()
+    }
+
+    fn something_comes_back(&self) -> bool {
+        self.policy.on_end != OnEnd::Drop && self.leased + self.resetting > 0
     }
 
     /// Is one more instance worth keeping, beside `spare` idle ones? `is_needed`: for a waiter.

@@ -96,7 +96,8 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
                 | LeaseError::Saturated
                 | LeaseError::Overloaded
                 | LeaseError::NoMemory
-                | LeaseError::TimedOut,
+                | LeaseError::TimedOut
+                | LeaseError::Closed,
             ),
         )
         | (false, _) => {

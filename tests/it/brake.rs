@@ -145,3 +145,41 @@ async fn traps_at_work_are_counted_and_shown_and_stop_nobody_else() {
     })
     .await;
 }
+
+/// A failed attempt that took long is followed by a pause in proportion to it: else an app whose start spins into
+/// cpu_time (10 s by default) keeps a core busy for most of the time, as pauses begin with 100 ms.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longer_a_start_takes_to_fail_the_longer_it_is_left_alone() {
+    let host = host(&starts_with("(loop (br 0))", 1), "cpu_time = \"500ms\"").await;
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(6) {
+        let _ = host.get("/app").await;
+    }
+    let spent = Duration::from_nanos(host.app("app").requests.upkeep_nanos);
+    assert!(spent < began.elapsed() / 4, "{spent:?} of {:?}", began.elapsed());
+}
+
+/// While one attempt is under way after a failure, the others are refused at once: they don't wait for what has failed
+/// before, to be answered 504 after queue_timeout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_start_that_has_failed_before() {
+    let host = host(&starts_with("(loop (br 0))", 1), "cpu_time = \"1s\"").await;
+    refused(&host).await;
+    let mut probed = 0;
+    while probed < 2 {
+        let stats = host.app("app").release.expect("a release").instances;
+        if stats.preparing == 0 {
+            // One of these is the probe; it is left to go on by itself.
+            let _ = tokio::time::timeout(Duration::from_millis(20), host.get("/app")).await;
+            continue;
+        }
+        let began = std::time::Instant::now();
+        refused(&host).await;
+        assert!(began.elapsed() < Duration::from_millis(500), "after {:?}", began.elapsed());
+        probed += 1;
+        host.until("the probe has failed", || {
+            host.app("app").release.is_some_and(|release| release.instances.preparing == 0)
+        })
+        .await;
+    }
+}

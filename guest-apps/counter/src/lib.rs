@@ -2,7 +2,7 @@
 //! found: a clean instance always gives the same answer, one that was used before does not.
 //!
 //! ```text
-//! count=1 global=1 table=1 memory_pages=17 grown_page=zero handle=3
+//! count=1 global=1 table=1 memory_pages=17 grown_page=zero handle=3 env=unset
 //! ```
 //!
 //! - `count`: a counter in linear memory
@@ -11,18 +11,22 @@
 //! - `memory_pages`: the size of the memory before it is grown by one page
 //! - `grown_page`: `zero`, or `dirty` if the new page is not empty
 //! - `handle`: the number the host gives to a new resource; three are kept open each time
+//! - `env`: an environment variable, which each request sets
 //!
 //! `?scan=1` adds `traces=0`: how often a pattern that each request leaves on the heap and on the
-//! stack is found anywhere in memory. `?random=1` adds a random number, which is to differ.
+//! stack is found anywhere in memory. `?random=1` adds a random number and a seed of the standard
+//! library's, which are to differ, and the time. `?end=t` makes it end in another way, see `ending`.
 
 #![feature(asm_experimental_arch)]
 
+mod ending;
 mod state;
 
 use std::arch::wasm32::{memory_grow, memory_size};
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
-use wasip2::clocks::monotonic_clock;
+use wasip2::clocks::{monotonic_clock, wall_clock};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{Fields, IncomingRequest, ResponseOutparam};
 use wasip2::random::random::get_random_u64;
@@ -45,17 +49,24 @@ impl Guest for Counter {
         let handle = keep_handles_open();
         let mut answer = format!(
             "count={count} global={global} table={table} memory_pages={memory_pages} \
-             grown_page={grown_page} handle={handle}"
+             grown_page={grown_page} handle={handle} env={}",
+            state::set_variable()
         );
         let query = kit::Query::of(&request);
         if query.flag("scan") {
             answer += &format!(" traces={}", state::find_traces());
         }
         if query.flag("random") {
-            answer += &format!(" random={:016x}", get_random_u64());
+            let (seed, now) = (RandomState::new().hash_one(0), wall_clock::now());
+            let clock = now.seconds * 1_000_000_000 + u64::from(now.nanoseconds);
+            answer += &format!(" random={:016x} seed={seed:016x} clock={clock:016x}", get_random_u64());
         }
         state::leave_traces();
-        kit::send_text(out, 200, &(answer + "\n"));
+        answer += "\n";
+        match query.text("end").and_then(|end| end.chars().next()) {
+            Some(end) => ending::end(end, request, out, &answer),
+            None => kit::send_text(out, 200, &answer),
+        }
     }
 }
 

@@ -64,6 +64,14 @@ pub fn set_one_more_in_table() -> u32 {
     TABLE_ENTRIES
 }
 
+/// Sets a variable of the environment; what it was before.
+pub fn set_variable() -> String {
+    let before = std::env::var("COUNTER_MARK").unwrap_or("unset".to_owned());
+    // SAFETY: there is one thread.
+    unsafe { std::env::set_var("COUNTER_MARK", "set") };
+    before
+}
+
 /// Computed each time, and inlined, so that it is nowhere in memory but where it is left.
 #[inline(always)]
 fn pattern() -> [u64; 2] {

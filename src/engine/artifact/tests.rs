@@ -83,6 +83,26 @@ fn a_key_names_bytes_kind_and_engine_settings() {
     assert_ne!(base, key(&Engine::new(Config::new().memory_reservation(1 << 30)).unwrap()));
 }
 
+/// So that a host can go over to the safest settings without compiling anything.
+#[test]
+fn what_is_kept_of_memory_changes_no_code() {
+    use crate::engine::{EngineKind, EngineSettings, Engines};
+    for memory_reservation in [4 << 30, 128 << 20] {
+        let settings = EngineSettings { instances: 2, memory_reservation, ..EngineSettings::default() };
+        let safest = Engines::new(settings.safest()).unwrap();
+        let engines = Engines::new(settings).unwrap();
+        for kind in [EngineKind::Plain, EngineKind::Concurrent] {
+            let (engine, safest) = (engines.get(kind).unwrap(), safest.get(kind).unwrap());
+            assert_eq!(key(engine), key(safest));
+            for (text, kind) in [(MODULE, CodeKind::Module), ("(component)", CodeKind::Component)] {
+                let payload = compile(engine, &wat::parse_str(text).unwrap(), kind).unwrap();
+                let loaded = load_bytes(engine, &payload, kind).unwrap();
+                load_bytes(safest, &loaded.payload().unwrap(), kind).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn a_payload_from_another_engine_is_refused_though_key_and_digest_are_right() {
     let mut bytes = compile(&other_engine(), &wat::parse_str(MODULE).unwrap(), CodeKind::Module).unwrap();

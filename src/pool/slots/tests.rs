@@ -121,7 +121,7 @@ fn after_a_failure_nobody_tries_until_the_pause_is_over_and_then_one_at_a_time()
     let mut books = Books::new(policy(4, OnEnd::Reset));
     assert_eq!(books.ask(now, true), Ask::Room);
     books.begin();
-    let pause = books.failed("broken", now);
+    let pause = books.failed("broken", Duration::ZERO, now);
     books.gone(Phase::Preparing);
     assert_eq!(books.ask(now, true), Ask::Failing { error: "broken", retry_after: pause });
     assert_eq!(books.ask(now + pause, true), Ask::Room);
@@ -139,7 +139,7 @@ fn a_waiter_is_refused_when_making_fails_and_nothing_else_comes() {
     let mut books = Books::new(policy(1, OnEnd::Reset));
     books.begin();
     books.enqueue(100, now).unwrap();
-    let pause = books.failed("broken", now);
+    let pause = books.failed("broken", Duration::ZERO, now);
     assert_eq!(books.next(now, true), Next::Rest);
     books.gone(Phase::Preparing);
     assert_eq!(books.next(now, true), Next::Refuse { waiter: 100, error: "broken", retry_after: pause });
@@ -151,7 +151,7 @@ fn in_a_pause_requests_wait_for_an_instance_that_comes_back() {
     let mut books = with_idle(policy(2, OnEnd::Reset), &[1], now);
     books.take();
     books.begin();
-    books.failed("broken", now);
+    books.failed("broken", Duration::ZERO, now);
     books.gone(Phase::Preparing);
     assert_eq!(books.ask(now, true), Ask::Wait);
 }
@@ -289,7 +289,7 @@ impl World {
             Op::Leave(which) => self.leave(which),
             Op::Made(who) => self.made(who % 2 == 0),
             Op::MakeFailed if self.preparing > 0 => {
-                self.books.failed("broken", self.now);
+                self.books.failed("broken", Duration::ZERO, self.now);
                 self.make_ends();
             }
             Op::MakeCancelled if self.preparing > 0 => self.make_ends(),

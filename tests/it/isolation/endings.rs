@@ -1,83 +1,146 @@
-//! However a request ends, the next one finds all as new.
+//! However a request ends, the next one finds all as new: in each mode that promises it, with each setting of the
+//! allocator.
 
-use bytes::Bytes;
-use hostler::engine::EngineSettings;
-use http::{Method, StatusCode};
+use std::time::SystemTime;
+
+use futures_util::future::join_all;
+use hostler::config::Mode;
+use hostler::isolation::cage::Ending;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::on_demand;
-use super::probe::Probe;
+use super::canaries::{ALL, Probe, Told, state, varying};
+use super::{SETTINGS, Set};
 use crate::support::TestHost;
 
+const HOSTS_OWN: &str = "the host's own";
+const ON_DEMAND: &str = "on demand";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_each_way_to_end_the_next_answer_is_as_the_first() {
-    after_each_way_to_end(|_| {}).await;
+async fn after_each_ending_a_pooled_instance_is_as_new() {
+    after_each_ending(Mode::Pooled, |_| true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_each_way_to_end_the_next_answer_is_as_the_first_on_demand() {
-    after_each_way_to_end(on_demand).await;
+async fn after_each_ending_a_cached_instance_is_as_new() {
+    after_each_ending(Mode::Cached, |setting| [HOSTS_OWN, ON_DEMAND].contains(&setting)).await;
 }
 
-/// How the guest is told to end, and the status that the client sees; none if its answer breaks off.
-const ENDINGS: [(&str, Option<u16>); 9] = [
-    ("answers", Some(200)),
-    ("traps", Some(500)),
-    ("T: traps after its answer has begun", Some(500)),
-    ("spins, until its cpu_time is used up", Some(504)),
-    ("S: spins after its answer has begun", None),
-    ("waits, until its deadline", Some(504)),
-    ("W: waits after its answer has begun", None),
-    ("x: exits with a failure", Some(500)),
-    ("memory is refused", Some(200)),
-];
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_each_ending_a_cold_instance_is_as_new() {
+    after_each_ending(Mode::Cold, |setting| setting == HOSTS_OWN).await;
+}
 
-async fn after_each_way_to_end(set: impl FnOnce(&mut EngineSettings)) {
-    let state = Probe::named("state");
-    let host = TestHost::builder()
-        .settings(set)
-        .bytes("state", &state.wasm().expect("a probe of our own"))
-        // One instance: each request is in the place of the one before it.
-        .app_config(
-            "state",
-            "max_instances = 1\nmemory_limit = \"4MiB\"\ncpu_time = \"500ms\"\nrequest_timeout = \"1s\"",
-        )
-        .start()
-        .await;
-    let first = state.ask(&host).await;
-    for (order, status) in ENDINGS {
-        let ended = host.send(Method::POST, "/state", &[], Bytes::from(order)).await;
-        let ended = ended.ok().map(|answer| answer.status.as_u16());
-        assert_eq!(ended, status, "{order}");
-        assert_eq!(state.ask(&host).await, first, "after one that {order}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make isolation"]
+async fn after_each_ending_every_instance_is_as_new_in_each_mode_with_each_setting() {
+    for mode in Mode::AVAILABLE {
+        after_each_ending(mode, |_| true).await;
     }
-    for (order, begins) in [("w", false), ("W", true)] {
-        leave(&host, order, begins).await;
-        assert_eq!(state.ask(&host).await, first, "after a client that left, {order}");
+}
+
+/// What differs between two instances is just what has to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_instances_draw_the_same_random_number_and_time_goes_on() {
+    let host = start(Mode::Pooled, |_| {}).await;
+    let mut seen = std::collections::HashSet::new();
+    for probe in ALL.iter().filter(|probe| probe.told != Told::Nothing) {
+        for _ in 0..100 {
+            let before = nanos();
+            let (random, clock) = varying(&probe.ask(&host, None).await);
+            assert!(!random.is_empty() && !clock.is_empty(), "{} tells neither", probe.app);
+            for number in random {
+                assert!(seen.insert(number.clone()), "{}: {number} was drawn before", probe.app);
+            }
+            for time in clock {
+                // The guest's clock may be coarser than ours.
+                assert!((before - 50_000_000..=nanos()).contains(&time), "{}: {time}, {before}", probe.app);
+            }
+        }
+        host.settled(probe.app).await;
     }
-    let much = Bytes::from(vec![b'a'; 1 << 20]);
+}
+
+async fn after_each_ending(mode: Mode, settings: impl Fn(&str) -> bool) {
+    for (name, set) in SETTINGS.into_iter().filter(|(name, _)| settings(name)) {
+        let host = start(mode, set).await;
+        let told = ALL.iter().filter(|probe| probe.told != Told::Nothing);
+        let with = format!("{mode}, {name}");
+        join_all(told.map(|probe| each_ending(&host, probe, &with))).await;
+    }
+}
+
+async fn start(mode: Mode, set: Set) -> TestHost {
+    // One instance: each request is in the place of the one before it.
+    let config = format!(
+        "[defaults]\nmode = \"{mode}\"\nmax_instances = 1\nmemory_limit = \"4MiB\"\ncpu_time = \"500ms\"\n\
+         request_timeout = \"1s\"\nqueue_timeout = \"60s\"\n"
+    );
+    let builder = TestHost::builder().settings(set).config(&config);
+    ALL.iter().fold(builder, |builder, probe| probe.put(builder)).start().await
+}
+
+async fn each_ending(host: &TestHost, probe: &Probe, with: &str) {
+    let first = state(&probe.ask(host, None).await);
+    assert_eq!(first.0, 200, "{}, {with}: {first:?}", probe.app);
+    for ending in Ending::ALL {
+        let what = format!("{}, {with}, after one that {}", probe.app, ending.as_str());
+        end(host, probe, ending, &what).await;
+        assert_eq!(state(&probe.ask(host, None).await), first, "{what}");
+    }
+    // One that exits with a failure, and one that leaves a task behind which waits for an hour.
+    for (app, order, status) in [("module", 'x', 500), ("canary-p3", 'b', 200)] {
+        if probe.app == app {
+            assert_eq!(probe.ask(host, Some(order)).await.status, status);
+            assert_eq!(state(&probe.ask(host, None).await), first, "{app}, {with}, after {order}");
+        }
+    }
+    host.settled(probe.app).await;
+}
+
+/// Has a request end in this way, and sees that it does.
+async fn end(host: &TestHost, probe: &Probe, ending: Ending, what: &str) {
+    let order = char::from(ending.order());
+    if matches!(ending, Ending::Cancelled | Ending::CancelledInAnswer) {
+        return leave(host, probe, order, ending == Ending::CancelledInAnswer).await;
+    }
+    let more = if ending == Ending::BodyUnread { 1 << 20 } else { 0 };
+    let (method, path, body) = probe.request(Some(order), more);
     // A connection whose request was not read to its end can't be used again.
-    let headers = [("x-mark", "left"), ("connection", "close")];
-    let ended = host.send(Method::POST, "/state", &headers, much).await.expect("an answer");
-    assert_eq!(ended.status, StatusCode::OK);
-    assert_eq!(state.ask(&host).await, first, "after a body that was not read");
-    host.settled("state").await;
+    let headers = if more > 0 { &[("connection", "close")][..] } else { &[] };
+    let ended = host.send(method, &path, headers, body).await.ok().map(|answer| answer.status.as_u16());
+    let expected: &[Option<u16>] = match ending {
+        Ending::Answer | Ending::BodyUnread => &[Some(200)],
+        // A program of a language with a heap may fail then, and on a busy machine it may take too long.
+        Ending::MemoryRefused => &[Some(200), Some(500), Some(504)],
+        Ending::Trap => &[Some(500)],
+        Ending::CpuTime | Ending::Deadline => &[Some(504)],
+        // If nothing was sent yet the client is told, else it sees the answer break off.
+        Ending::TrapInAnswer => &[Some(500), None],
+        _ => &[Some(504), None],
+    };
+    assert!(expected.contains(&ended), "{what}: {ended:?} where {expected:?} was expected");
 }
 
 /// Sends a request and goes away while the guest waits: when its answer has begun, or before.
-async fn leave(host: &TestHost, order: &str, begins: bool) {
+async fn leave(host: &TestHost, probe: &Probe, order: char, begins: bool) {
     let mut client = TcpStream::connect(host.address()).await.expect("a connection");
-    let request = format!("POST /state HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n{order}");
-    client.write_all(request.as_bytes()).await.expect("sent");
+    let (method, path, body) = probe.request(Some(order), 0);
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    client.write_all(&[head.as_bytes(), &body].concat()).await.expect("sent");
     if begins {
         let mut begin = [0; 12];
         client.read_exact(&mut begin).await.expect("the beginning of an answer");
         assert_eq!(&begin, b"HTTP/1.1 200");
     } else {
-        let leased = || host.app("state").release.expect("a live release").instances.leased == 1;
+        let leased = || host.app(probe.app).release.expect("a live release").instances.leased == 1;
         host.until("the request is under way", leased).await;
     }
     drop(client);
-    host.settled("state").await;
+    host.settled(probe.app).await;
+}
+
+fn nanos() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970");
+    u64::try_from(now.as_nanos()).expect("a time before 2554")
 }

@@ -1,0 +1,52 @@
+//! The same release in other engines: what is left of a deploy when the engines are replaced under the apps.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::builder::{Builder, DeployError};
+use crate::engine::{Code, CodeKind};
+use crate::pool::{Pool, PrewarmError};
+use crate::release::{Release, pool_policy};
+
+impl Builder {
+    /// Makes a live release again in the engines that are in use now. Its code comes from the code cache, or else
+    /// from the code itself: the files it was deployed from may have changed since.
+    ///
+    /// # Errors
+    /// See [`DeployError`].
+    pub async fn moved(self: &Arc<Self>, live: &Arc<Release>) -> Result<Arc<Release>, DeployError> {
+        let (builder, release, engines) = (self.clone(), live.clone(), self.engines()?);
+        let factory = tokio::task::spawn_blocking(move || {
+            let load = |engine: &wasmtime::Engine, code: &Code| {
+                let kind = CodeKind::of(release.kind);
+                let digest = release.digest.as_bytes();
+                let loaded = builder.cache.code_with(engine, kind, digest, || code.payload())?;
+                Ok(loaded.code)
+            };
+            release.pool.manager().moved(&engines, load)
+        });
+        let factory = factory.await?.map_err(|error| DeployError::Link(format!("{error:#}")))?;
+        let pool = Pool::new(factory, pool_policy(&live.config), live.units, &self.budget)?;
+        match pool.prewarm().await {
+            // The instances of the old pool may be on their way out; upkeep makes up for what is missing.
+            Ok(()) | Err(PrewarmError::NoRoom) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Arc::new(Release {
+            number: self.next_number(),
+            app: live.app.clone(),
+            digest: live.digest,
+            file: live.file.clone(),
+            kind: live.kind,
+            config: live.config.clone(),
+            mount: live.mount.clone(),
+            forwarded_prefix: live.forwarded_prefix.clone(),
+            units: live.units,
+            pool,
+            counters: live.counters.clone(),
+            code: live.code,
+            expired: CancellationToken::new(),
+        }))
+    }
+}

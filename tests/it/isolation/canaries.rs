@@ -1,0 +1,214 @@
+//! Guests that tell what state they find, and the check that they always find the same.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use hostler::isolation::canary::{Canary, Shape};
+use http::{Method, StatusCode};
+
+use crate::support::{Answer, Builder, TestHost};
+
+/// A guest that leaves marks in some kinds of state and answers with what it finds there.
+pub struct Probe {
+    pub app: &'static str,
+    path: &'static str,
+    pub told: Told,
+    /// What the first answer has to contain, if it is that of a new instance.
+    tells: &'static str,
+    /// The state is that of many a request, so one in so many is enough for this one.
+    pub every: u32,
+    /// Words of the answer that a host that does not reset leaves as they are: what is made anew for each call.
+    renewed: &'static [&'static str],
+}
+
+/// How it is told in which way to end, by a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    InBody,
+    InQuery,
+    Nothing,
+}
+
+/// In Rust, C and WAT; of each kind of app.
+pub const ALL: [Probe; 7] = [
+    Probe {
+        app: "counter",
+        path: "/counter?scan=1&random=1",
+        told: Told::InQuery,
+        tells: "count=1 global=1 table=1 ",
+        every: 1,
+        // A page that memory grows by is empty in an instance that is kept, too.
+        renewed: &["grown_page"],
+    },
+    Probe {
+        app: "module",
+        path: "/module",
+        told: Told::InBody,
+        tells: " image=3332316567616d69 memory=0000000000000000",
+        every: 10,
+        renewed: &["grown", "stdin", "env", "handle", "data"],
+    },
+    Probe {
+        app: "component",
+        path: "/component",
+        told: Told::InBody,
+        tells: " image=3332316567616d69 memory=0000000000000000",
+        every: 10,
+        renewed: &["grown", "stdin", "data"],
+    },
+    Probe {
+        app: "canary-c",
+        path: "/canary-c",
+        told: Told::InBody,
+        tells: "zeroed=0 initialised=41 traces=0 ",
+        every: 10,
+        renewed: &["grown", "stderr"],
+    },
+    Probe {
+        app: "canary-p3",
+        path: "/canary-p3?x",
+        told: Told::InQuery,
+        tells: "count=1 woken=0 ",
+        every: 10,
+        renewed: &[],
+    },
+    Probe {
+        app: "cgi-c",
+        path: "/cgi-c",
+        told: Told::Nothing,
+        tells: "Hello from C!\nrequest=1\n",
+        every: 10,
+        renewed: &["method", "path", "query", "body"],
+    },
+    // More than half of the handles that an instance may hold.
+    Probe {
+        app: "leaker",
+        path: "/leaker?n=6000",
+        told: Told::Nothing,
+        tells: "leaked=6000",
+        every: 100,
+        renewed: &[],
+    },
+];
+
+/// The state of a canary as it is answered: without what has to differ.
+pub type State = (StatusCode, String);
+
+/// An answer that is not as the first one.
+#[derive(Debug)]
+pub struct Different {
+    first: State,
+    other: State,
+}
+
+impl Probe {
+    /// The bytes of one that is built into the host; none if it is a guest app.
+    pub fn wasm(&self, pages: u32) -> Option<Vec<u8>> {
+        let shape = match self.app {
+            "module" => Shape::Module,
+            "component" => Shape::Component,
+            _ => return None,
+        };
+        Some(Canary::new(shape, pages).wasm().expect("good WAT"))
+    }
+
+    pub fn put(&self, builder: Builder) -> Builder {
+        match self.wasm(PAGES) {
+            Some(bytes) => builder.bytes(self.app, &bytes),
+            None => builder.app(self.app, self.app),
+        }
+    }
+
+    /// Asks so often, over so many connections at once, and returns the first answer that is not as the first.
+    pub async fn check(
+        &self,
+        host: &TestHost,
+        connections: u32,
+        requests: u32,
+        order: Option<char>,
+    ) -> Result<(), Different> {
+        let first = state(&self.ask(host, order).await);
+        assert!(first.1.contains(self.tells), "the first answer of {} is {first:?}", self.app);
+        let left = AtomicU32::new(requests);
+        let client = async || {
+            while left.try_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                let other = state(&self.ask(host, order).await);
+                if other != first {
+                    return Err(Different { first: first.clone(), other });
+                }
+            }
+            Ok(())
+        };
+        join_all((0..connections).map(|_| client())).await.into_iter().collect()
+    }
+
+    /// One more answer.
+    pub async fn ask(&self, host: &TestHost, order: Option<char>) -> Answer {
+        let (method, path, body) = self.request(order, 0);
+        host.send(method, &path, &[], body).await.expect("an answer")
+    }
+
+    /// A request with an order, and with so many bytes behind it in the body.
+    pub fn request(&self, order: Option<char>, more: usize) -> (Method, String, Bytes) {
+        let mut body = vec![b'?'; more];
+        let mut path = self.path.to_owned();
+        match (order, self.told) {
+            (Some(order), Told::InBody) => body.insert(0, order as u8),
+            (Some(order), _) => path += &format!("&end={order}"),
+            (None, _) => {}
+        }
+        let method = if body.is_empty() { Method::GET } else { Method::POST };
+        (method, path, body.into())
+    }
+
+    /// Whether a word of the answer can tell that there was no reset.
+    pub fn told_by_reset(&self) -> impl Fn(&str) -> bool {
+        |word| {
+            let name = word.split('=').next().unwrap_or_default();
+            word.contains('=') && !self.renewed.contains(&name)
+        }
+    }
+}
+
+/// The state that an answer tells of.
+pub fn state(answer: &Answer) -> State {
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let differs = |word: &&str| VARYING.iter().any(|name| word.starts_with(name));
+    let varying: Vec<&str> = text.split_whitespace().filter(differs).collect();
+    let state = varying.iter().fold(text.clone(), |text, word| text.replace(word, ""));
+    (answer.status, state)
+}
+
+/// The words of an answer that have to differ from those of all others, and the times in it.
+pub fn varying(answer: &Answer) -> (Vec<String>, Vec<u64>) {
+    let (mut random, mut clock) = (Vec::new(), Vec::new());
+    for (name, value) in answer.text().split_whitespace().filter_map(|word| word.split_once('=')) {
+        match name {
+            "random" | "seed" => random.push(value.to_owned()),
+            "clock" => clock.push(u64::from_str_radix(value, 16).expect("a time")),
+            _ => {}
+        }
+    }
+    (random, clock)
+}
+
+const VARYING: [&str; 3] = ["random=", "seed=", "clock="];
+
+/// Pages of the memories of those that are built in.
+const PAGES: u32 = 20;
+
+impl Different {
+    /// The words that are the same in both, of those that should differ.
+    pub fn unmoved(&self, should_differ: impl Fn(&str) -> bool) -> Vec<&str> {
+        let words = self.first.1.split_whitespace().filter(|word| should_differ(word));
+        words.filter(|word| self.other.1.split_whitespace().any(|other| other == *word)).collect()
+    }
+}
+
+impl fmt::Display for Different {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the first answer was {:?}, another was {:?}", self.first, self.other)
+    }
+}
