@@ -27,7 +27,8 @@ impl Builder {
             release.pool.manager().moved(&engines, load)
         });
         let factory = factory.await?.map_err(|error| DeployError::Link(format!("{error:#}")))?;
-        let pool = Pool::new(factory, pool_policy(&live.config), live.units, &self.budget)?;
+        let policy = pool_policy(&live.config, live.max_instances);
+        let pool = Pool::new(&live.app, factory, policy, live.units, &self.budget)?;
         match pool.prewarm().await {
             // The instances of the old pool may be on their way out; upkeep makes up for what is missing.
             Ok(()) | Err(PrewarmError::NoRoom) => {}
@@ -43,6 +44,7 @@ impl Builder {
             mount: live.mount.clone(),
             forwarded_prefix: live.forwarded_prefix.clone(),
             units: live.units,
+            max_instances: live.max_instances,
             pool,
             counters: live.counters.clone(),
             code: live.code,
