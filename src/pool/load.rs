@@ -286,13 +286,14 @@ impl Turn {
     /// The guest has run for long, and waits for its next turn if others wait for one, too. It must be polled with a
     /// waker that resumes the turn.
     pub async fn cede(self: Arc<Self>) {
+        // First, for a guest that has its turn again goes on at once: while it yields the turn would be another's.
+        tokio::task::yield_now().await;
         if let Some(next) = self.load.line_up() {
             self.pause();
             // The sender is dropped with the pool at the earliest: then nobody waits any more.
             let _ = next.await;
             self.resume();
         }
-        tokio::task::yield_now().await;
     }
 
     /// The guest has run for so long.

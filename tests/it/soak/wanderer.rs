@@ -38,9 +38,10 @@ const TARGETS: [Target; 18] = [
     Target("/trapper?when=after&bytes=20000", &[]),
     Target("/trapper?when=nothing", &[502]),
     Target("/trapper?when=error", &[502]),
-    Target("/spinner", &[504]),
-    Target("/spinner?fill=1", &[504]),
-    Target("/spinner?after=1", &[200]),
+    // More than its share of the processors is asked of it: then the oldest requests are refused.
+    Target("/spinner", &[504, 503]),
+    Target("/spinner?fill=1", &[504, 503]),
+    Target("/spinner?after=1", &[200, 503]),
     Target("/hog?mib=64", &[200]),
     Target("/leaker?n=100", &[200]),
     Target("/leaker?n=20000", &[500]),
@@ -48,7 +49,7 @@ const TARGETS: [Target; 18] = [
     Target("/sleeper?ms=1000", &[504]),
     Target("/stream?n=4&ms=5", &[200]),
     Target("/cgi-rust?mode=trap&after=1", &[]),
-    Target("/cgi-rust?mode=spin", &[504]),
+    Target("/cgi-rust?mode=spin", &[504, 503]),
 ];
 
 impl Wanderer {
