@@ -9,7 +9,7 @@ mod address_space;
 mod artifact;
 mod cache;
 mod settings;
-mod thread_time;
+mod thread;
 mod ticker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,8 @@ pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{Code, CodeKind, CompileError, compile, load_bytes};
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use settings::{Allocation, EngineSettings, units};
-pub use thread_time::thread_cpu_time;
+pub use thread::thread_cpu_time;
+pub use ticker::note_interruption;
 
 use crate::prepare::Kind;
 use ticker::EpochTicker;

@@ -132,13 +132,7 @@ impl<M: Manager> Shared<M> {
             asked => asked,
         };
         let grant = match asked {
-            Asked::Granted(grant) => {
-                if is_gated {
-                    // To the end of the line: those who are ready ask first, so that it is seen who has to wait.
-                    tokio::task::yield_now().await;
-                }
-                grant
-            }
+            Asked::Granted(grant) => grant,
             // Cancellation safety: `Waiting` leaves the queue, and a grant that has come is passed on.
             Asked::Queued(waiting) => waiting.answer().await?,
             Asked::Refused(error) | Asked::NoPermit(error) => {
@@ -146,6 +140,11 @@ impl<M: Manager> Shared<M> {
                 return Err(error);
             }
         };
+        if is_gated {
+            // To the end of the runtime's line, behind a look at the sockets: those who are ready ask first, so that it is
+            // seen who has to wait, and those of other pools pass by. Whoever was just woken would else go before all.
+            tokio::task::yield_now().await;
+        }
         match grant {
             Grant::Ready(handed) => Ok(Lease(handed.accept())),
             // Cancellation safety: `Making` finishes for others what was begun.
