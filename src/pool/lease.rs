@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
-use super::load::Turn;
+use super::load::{Turn, gives_way};
 use super::maintenance::make_for_all;
 use super::shared::{Books, Grant, Handed, Held, Make, Place, Shared, Waiter, now};
 use super::slots::{Ask, Ended, Key, Made, Phase};
@@ -140,7 +140,7 @@ impl<M: Manager> Shared<M> {
                 return Err(error);
             }
         };
-        if is_gated {
+        if is_gated && gives_way(now()) {
             // To the end of the runtime's line, behind a look at the sockets: those who are ready ask first, so that it is
             // seen who has to wait, and those of other pools pass by. Whoever was just woken would else go before all.
             tokio::task::yield_now().await;

@@ -35,8 +35,21 @@ const NOT_BUSY: f64 = 0.025;
 /// How many times more requests than a busy pool's may run in one that is not.
 const BURST: u32 = 4;
 
+/// How long gated requests may keep a thread before the others have a look in.
+const LOOK: Duration = Duration::from_micros(200);
+
 thread_local! {
     static AWAKE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Is it time for a gated request on this thread to let others go before?
+pub(super) fn gives_way(now: Instant) -> bool {
+    let is_time = LOOKED.get().is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
+    if is_time {
+        LOOKED.set(Some(now));
+    }
+    is_time
 }
 
 /// A thread of the runtime that serves requests has slept and is awake again: to be called by itself. On a thread that
