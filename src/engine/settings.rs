@@ -55,7 +55,7 @@ pub struct EngineSettings {
     /// Ask the kernel which pages a guest has touched. Off: on this line of Wasmtime the question misses pages that
     /// are swapped out or just being migrated, which then keep the previous guest's bytes.
     pub pagemap_scan: bool,
-    /// How often a guest that runs is interrupted, if none was lately; else four times as often.
+    /// How often a guest that runs is interrupted, if none was lately; else eight times as often.
     pub epoch_tick: Duration,
     /// Used instances are not reset: for the tests that have to find just that. No release build has it.
     #[cfg(debug_assertions)]

@@ -3,7 +3,7 @@
 //! It is an operating-system thread of its own: a task of the runtime could not run while guests that spin hold all
 //! of the runtime's threads, which is just when it is needed.
 //!
-//! While guests are interrupted, so that others may wait for them, it ticks four times as often.
+//! While guests are interrupted, so that others may wait for them, it ticks eight times as often.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -17,7 +17,7 @@ use super::thread::run_promptly;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How many times more ticks there are while guests are interrupted, and for how many ticks more after the last one.
-const FASTER: u32 = 4;
+const FASTER: u32 = 8;
 const STILL: u32 = 20;
 
 /// A guest was interrupted.
