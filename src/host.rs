@@ -27,11 +27,12 @@ use crate::isolation::Record;
 use crate::machine::Machine;
 use crate::pool::{self, Budget};
 use crate::registry::Registry;
+use crate::release::Release;
 use crate::server::accept::{self, Listener};
 use crate::server::connection::Limits;
 use crate::server::drain::{Drain, Drained};
 use crate::server::handler::AppHandler;
-use crate::sizing::{self, Backend, Load, Sizing};
+use crate::sizing::{self, Backend, InUse, Sizing};
 
 /// How often idle instances are looked through.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -153,8 +154,7 @@ impl Host {
         if config.verify_isolation {
             host.start_watching(isolation::Vigil { engines, budget, record, registry, engines_replaced });
         }
-        host.start_upkeep();
-        host.start_sizing(sizing);
+        host.start_upkeep(sizing);
         host.start_serving(config, listener);
         Ok(host)
     }
@@ -254,26 +254,8 @@ impl Host {
         self.background.spawn_on(vigil.keep(self.stop.clone()), control.handle());
     }
 
-    fn start_upkeep(&mut self) {
-        let Some(control) = &self.control else { return };
-        let (registry, stop) = (self.registry.clone(), self.stop.clone());
-        let upkeep = async move {
-            let mut tick = tokio::time::interval(UPKEEP);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = tick.tick() => {}
-                }
-                for release in registry.apps().into_iter().filter_map(|app| app.live) {
-                    release.pool.tend(Instant::now());
-                }
-            }
-        };
-        self.background.spawn_on(upkeep, control.handle());
-    }
-
-    /// Once a second: how many instances there may be.
-    fn start_sizing(&mut self, sizing: Arc<Sizing>) {
+    /// Once a second: how many instances there may be, and what each pool does about it.
+    fn start_upkeep(&mut self, sizing: Arc<Sizing>) {
         let Some(control) = &self.control else { return };
         let (registry, stop) = (self.registry.clone(), self.stop.clone());
         let upkeep = async move {
@@ -282,7 +264,12 @@ impl Host {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    _ = tick.tick() => sizing.upkeep(&load(&registry)),
+                    _ = tick.tick() => {}
+                }
+                let live: Vec<_> = registry.apps().into_iter().filter_map(|app| app.live).collect();
+                sizing.upkeep(&in_use(&live));
+                for release in live {
+                    release.pool.tend(Instant::now());
                 }
             }
         };
@@ -344,17 +331,16 @@ fn engine_settings(config: &HostConfig, policy: &Policy, machine: &Machine) -> E
 /// Instances for which guests may be made slower where address space is short, if nobody asked for a number.
 const ENOUGH_INSTANCES: u32 = 1_000;
 
-/// What the apps do just now.
-fn load(registry: &Registry) -> Load {
-    let mut load = Load::default();
-    for release in registry.apps().into_iter().filter_map(|app| app.live) {
-        load.idle = load.idle.saturating_add(release.pool.stats().idle);
+fn in_use(live: &[Arc<Release>]) -> InUse {
+    let mut in_use = InUse::default();
+    for release in live {
+        in_use.idle = in_use.idle.saturating_add(release.pool.stats().idle);
         let config = &release.config;
         if let (Some(instances), Some(connections)) = (config.most_by_backend(), config.backend_connections) {
-            load.backends.push(Backend { app: release.app.clone(), instances, connections });
+            in_use.backends.push(Backend { app: release.app.clone(), instances, connections });
         }
     }
-    load
+    in_use
 }
 
 fn serving_runtime(threads: usize) -> anyhow::Result<Runtime> {

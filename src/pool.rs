@@ -251,10 +251,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// Cancellation safety: can be dropped at any time. An instance that is being made for it is finished for others.
     pub async fn lease(&self) -> Result<Lease<M>, LeaseError<M::Error>> {
-        match self.0.lease_idle() {
-            Some(lease) => Ok(lease),
-            None => self.0.lease_in_time().await,
-        }
+        self.0.lease().await
     }
 
     /// No new leases. Waiters are told, idle instances dropped, leased ones dropped when their lease ends.

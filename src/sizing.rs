@@ -79,9 +79,9 @@ pub struct Status {
     pub stall: Stall,
 }
 
-/// What the apps do just now.
+/// What the live apps have in use just now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct InUse {
     /// Idle instances.
     pub idle: u32,
     pub backends: Vec<Backend>,
@@ -118,12 +118,12 @@ impl Sizing {
             bound,
             state: Mutex::new(State { measure, status, logged: 0 }),
         };
-        sizing.upkeep(&Load::default());
+        sizing.upkeep(&InUse::default());
         Arc::new(sizing)
     }
 
     /// Looks at the machine and sets limit and pressure: part of the host's upkeep, once a second.
-    pub fn upkeep(&self, load: &Load) {
+    pub fn upkeep(&self, in_use: &InUse) {
         let used = self.budget.units() - self.budget.free();
         let resident = self.machine.resident();
         let memory = self.machine.memory();
@@ -131,7 +131,7 @@ impl Sizing {
         let pressure = derive::pressure(stall);
         let mut state = self.state.lock();
         if let Some(resident) = resident {
-            let busy = used.saturating_sub(load.idle);
+            let busy = used.saturating_sub(in_use.idle);
             state.measure.observe(Seen { resident, instances: used, busy });
         }
         let terms = Terms {
@@ -146,7 +146,7 @@ impl Sizing {
             cpus: self.cpus,
         };
         let sized = terms.derive();
-        let sentence = terms.sentence(sized, &load.backends, stall);
+        let sentence = terms.sentence(sized, &in_use.backends, stall);
         self.say(&mut state, sized.instances, &sentence, pressure);
         state.status = Status {
             sentence,

@@ -97,10 +97,18 @@ enum Asked<M: Manager> {
 }
 
 impl<M: Manager> Shared<M> {
-    /// The fast path: one short lock, no allocation, no await. None also if the request may have to wait for its turn.
-    pub(super) fn lease_idle(self: &Arc<Self>) -> Option<Lease<M>> {
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
         let now = now();
-        if self.load.is_gated(now) || !self.load.has_turn() {
+        let is_gated = self.load.is_gated(now);
+        if !is_gated && let Some(lease) = self.lease_idle(now) {
+            return Ok(lease);
+        }
+        self.lease_in_time(is_gated).await
+    }
+
+    /// The fast path: one short lock, no await. None also if the request has to wait for its turn.
+    fn lease_idle(self: &Arc<Self>, now: std::time::Instant) -> Option<Lease<M>> {
+        if !self.load.has_turn() {
             return None;
         }
         let (ready, lacks_idle) = self.with(|books| (books.slots.take(), books.slots.lacks_idle()));
@@ -111,9 +119,9 @@ impl<M: Manager> Shared<M> {
         Some(lease)
     }
 
-    pub(super) async fn lease_in_time(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
+    async fn lease_in_time(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
         let deadline = Instant::now() + self.policy.queue_timeout;
-        match time::timeout_at(deadline, self.lease_patiently()).await {
+        match time::timeout_at(deadline, self.lease_patiently(is_gated)).await {
             Ok(result) => result,
             Err(_) => {
                 self.with(|books| books.slots.note_timed_out());
@@ -122,8 +130,7 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    async fn lease_patiently(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
-        let is_gated = self.load.is_gated(now());
+    async fn lease_patiently(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
         let asked = match self.ask() {
             Asked::NoPermit(_) => {
                 self.budget.reclaim(self.each);

@@ -5,6 +5,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+/// What may be left on the heap: as a rule it is nothing.
+const LEAK_KIB: usize = 64;
+
+/// Resident memory may grow by so much: each slot of the allocator keeps what its first hungry guest needed.
+const LEVEL_KIB: usize = 16 << 10;
+
 #[derive(Debug)]
 pub struct Footprint {
     descriptors: usize,
@@ -37,7 +43,14 @@ impl Footprint {
         }
     }
 
-    /// Whether nothing has grown by more than comes and goes by itself.
+    /// Fails if more memory is held than before, beyond what may be left.
+    #[track_caller]
+    pub fn has_not_grown(&self, before: &Footprint) {
+        assert!(self.heap_kib <= before.heap_kib + LEAK_KIB, "something was not freed");
+        assert!(self.anonymous_kib <= before.anonymous_kib + LEVEL_KIB, "memory grew");
+    }
+
+    /// Whether there are no more descriptors and threads than come and go by themselves.
     pub fn is_near(&self, before: &Footprint) -> bool {
         self.descriptors <= before.descriptors + 2 && self.threads <= before.threads + 2
     }

@@ -16,12 +16,6 @@ use crate::leavers::leaver::Leaver;
 use crate::support::{Builder, PATIENCE, TestHost, alone, until};
 use wanderer::Wanderer;
 
-/// What a soak may leave on the heap: as a rule it is nothing.
-const LEAK_KIB: usize = 64;
-
-/// Resident memory may grow by so much: each slot of the allocator keeps what its first hungry guest needed.
-const LEVEL_KIB: usize = 16 << 10;
-
 /// The apps: name, guest, and their own configs.
 const APPS: [(&str, &str, &str); 15] = [
     ("cgi-rust", "cgi-rust", "cpu_time = \"50ms\""),
@@ -94,18 +88,13 @@ async fn soak(time: Duration) {
     let after = Footprint::now();
     seen.print();
     println!("soak: before {before:?}, after {after:?}");
-    assert!(after.heap_kib <= before.heap_kib + LEAK_KIB, "something was not freed");
-    assert!(after.anonymous_kib <= before.anonymous_kib + LEVEL_KIB, "memory grew");
+    after.has_not_grown(&before);
     let leftovers = host.stop().await;
     assert_eq!((leftovers.connections, leftovers.units), (0, 0));
 }
 
 async fn serve(builder: Builder) -> TestHost {
-    let builder = builder.config(CONFIG).settings(|settings| settings.instances = INSTANCES);
-    let deploy = |builder: Builder, (app, guest, config): &(&str, &str, &str)| {
-        builder.app(app, guest).app_config(app, config)
-    };
-    APPS.iter().fold(builder, deploy).start().await
+    builder.config(CONFIG).settings(|settings| settings.instances = INSTANCES).apps(&APPS).start().await
 }
 
 /// All kinds of clients, and the deploys, side by side until the time is over.

@@ -225,6 +225,14 @@ impl Builder {
         self
     }
 
+    /// Puts guests into the folder: app, guest, and the app's own config.
+    pub fn apps(self, apps: &[(&str, &str, &str)]) -> Builder {
+        let deploy = |builder: Builder, (app, guest, config): &(&str, &str, &str)| {
+            builder.app(app, guest).app_config(app, config)
+        };
+        apps.iter().fold(self, deploy)
+    }
+
     /// Writes the app's own config.
     pub fn app_config(self, name: &str, text: &str) -> Builder {
         std::fs::write(self.folder.path().join(format!("apps/{name}.toml")), text).expect("the app's config");
