@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account troubles leavers soak side-by-side
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account troubles leavers slow-writes redeploys soak side-by-side
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -17,7 +17,7 @@ serve: ## Build everything and serve the guest apps (APPS=folder, LISTEN=address
 	target/release/hostler serve $(APPS) --listen $(LISTEN)
 
 test: ## Format, clippy, and all tests; all guest languages are required
-	scripts/install-system
+	scripts/install-system --tests
 	scripts/install-guest-toolchains --require-all
 	scripts/build-guests --require-all
 	$(MAKE) lint
@@ -62,6 +62,12 @@ troubles: ## 50 guests of each kind that never ends, at once (some GiB of memory
 
 leavers: ## 100,000 clients that leave at any moment (some minutes)
 	cargo test --test it leavers::a_hundred -- --ignored --nocapture
+
+slow-writes: ## A thousand apps that are written slowly into their place (some minutes)
+	cargo test --test it ways::a_thousand -- --ignored --nocapture
+
+redeploys: ## One app deployed ten thousand times leaves nothing (some minutes)
+	cargo test --test it redeploys::ten_thousand -- --ignored --nocapture
 
 soak: ## Everything at once for ten minutes, or SOAK_SECONDS: all is as before afterwards
 	cargo test --test it soak::all_is_as_before_after_a_soak -- --ignored --nocapture

@@ -17,6 +17,7 @@ pub struct Footprint {
     threads: usize,
     /// Files of the code cache that are mapped.
     pub artifacts: usize,
+    pub mappings: usize,
     /// Allocated and not freed.
     pub heap_kib: usize,
     /// Resident memory that is not a file's: the heap with its holes, and what guests have.
@@ -38,6 +39,7 @@ impl Footprint {
             descriptors: entries("/proc/self/fd"),
             threads: entries("/proc/self/task"),
             artifacts,
+            mappings: maps.lines().count(),
             heap_kib: ALLOCATED.load(Relaxed) >> 10,
             anonymous_kib: kib.expect("a number of KiB"),
         }
