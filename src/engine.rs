@@ -18,11 +18,10 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 pub use address_space::{AllocatorSize, Footprint, plan};
-pub use artifact::{Code, CodeKind, CompileError, compile, load_bytes};
+pub use artifact::{Code, CodeKind, CompileError, compile, compile_once, load_bytes};
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use settings::{Allocation, EngineSettings, units};
 pub use thread::thread_cpu_time;
-pub use ticker::note_interruption;
 
 use crate::prepare::Kind;
 use ticker::EpochTicker;

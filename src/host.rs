@@ -155,6 +155,7 @@ impl Host {
             host.start_watching(isolation::Vigil { engines, budget, record, registry, engines_replaced });
         }
         host.start_upkeep(sizing);
+        host.start_sharing();
         host.start_serving(config, listener);
         Ok(host)
     }
@@ -252,6 +253,19 @@ impl Host {
     fn start_watching(&mut self, vigil: isolation::Vigil) {
         let Some(control) = &self.control else { return };
         self.background.spawn_on(vigil.keep(self.stop.clone()), control.handle());
+    }
+
+    /// The processors, between requests that are short and those that take long.
+    fn start_sharing(&mut self) {
+        let Some(control) = &self.control else { return };
+        let (cores, stop) = (self.budget.cores().clone(), self.stop.clone());
+        let sharing = async move {
+            tokio::select! {
+                () = cores.share_with_lane() => {}
+                () = stop.cancelled() => {}
+            }
+        };
+        self.background.spawn_on(sharing, control.handle());
     }
 
     /// Once a second: how many instances there may be, and what each pool does about it.

@@ -9,6 +9,7 @@ mod call;
 mod clock;
 mod exchange;
 mod factory;
+mod laned;
 mod limits;
 mod measured;
 mod output;

@@ -35,6 +35,8 @@ use thiserror::Error;
 
 mod backoff;
 mod budget;
+mod cores;
+mod lane;
 mod lease;
 mod load;
 mod maintenance;
@@ -45,8 +47,10 @@ pub mod slots;
 pub mod spares;
 
 pub use budget::{Budget, Pressure, Wanted};
+pub use cores::{Cores, thread_awoke};
+pub use lane::{Errand, Lane, Presence, give_way_to_all};
 pub use lease::Lease;
-pub use load::{Cores, Load, Turn, thread_awoke};
+pub use load::{Load, Turn};
 
 use shared::Shared;
 

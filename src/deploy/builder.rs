@@ -138,7 +138,8 @@ impl Builder {
                 Factory::new(engines, AppCode::link(checked.kind, &code).map_err(link_error)?, policy)
             }
             PreparedCode::Cold(wasm) => {
-                let cold = ColdCode { kind: checked.kind, wasm, compiling: self.compiling.clone() };
+                let (compiling, cores) = (self.compiling.clone(), self.budget.cores().clone());
+                let cold = ColdCode { kind: checked.kind, wasm, compiling, cores };
                 Factory::cold(engines, cold, policy)
             }
         };

@@ -129,17 +129,37 @@ const MOST_THREADS: usize = 4;
 
 /// Compiles checked bytes (binary WebAssembly) to an artifact's payload. Blocks for as long as that takes.
 pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
-    // Threads of its own: in those that all compilations share, a small app's functions come after a large one's.
+    compile_threads(|| {})?.install(|| precompile(engine, bytes, kind))
+}
+
+/// Compiles and loads checked bytes for one use, and does with the code what is to be done: all in threads that have
+/// called `begin` first.
+pub fn compile_once<T: Send>(
+    engine: &Engine,
+    bytes: &[u8],
+    kind: CodeKind,
+    begin: fn(),
+    then: impl FnOnce(Code) -> T + Send,
+) -> Result<T, CompileError> {
+    compile_threads(begin)?.install(|| load_bytes(engine, &precompile(engine, bytes, kind)?, kind).map(then))
+}
+
+/// Threads for one compilation: in those that all shared, a small app's functions would come after a large one's.
+fn compile_threads(begin: fn()) -> Result<rayon::ThreadPool, CompileError> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = rayon::ThreadPoolBuilder::new()
+    rayon::ThreadPoolBuilder::new()
         .num_threads(cores.min(MOST_THREADS))
         .thread_name(|index| format!("compile-{index}"))
+        .start_handler(move |_| begin())
         .build()
-        .map_err(|error| CompileError::Compile(format!("no threads to compile with: {error}")))?;
-    let compiled = threads.install(|| match kind {
+        .map_err(|error| CompileError::Compile(format!("no threads to compile with: {error}")))
+}
+
+fn precompile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
+    let compiled = match kind {
         CodeKind::Component => engine.precompile_component(bytes),
         CodeKind::Module => engine.precompile_module(bytes),
-    });
+    };
     compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))
 }
 

@@ -2,28 +2,13 @@
 //!
 //! It is an operating-system thread of its own: a task of the runtime could not run while guests that spin hold all
 //! of the runtime's threads, which is just when it is needed.
-//!
-//! While guests are interrupted, so that others may wait for them, it ticks eight times as often.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::thread::run_promptly;
-
-/// A guest was interrupted since the last tick, in some engine of the process.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// How many times more ticks there are while guests are interrupted, and for how many ticks more after the last one.
-const FASTER: u32 = 8;
-const STILL: u32 = 20;
-
-/// A guest was interrupted.
-pub fn note_interruption() {
-    INTERRUPTED.store(true, Relaxed);
-}
 
 /// Advances the epoch of each watched engine at an interval, until it is dropped.
 pub struct EpochTicker {
@@ -39,11 +24,7 @@ impl EpochTicker {
         let (stop, stopped) = sync_channel::<()>(0);
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
             run_promptly();
-            let mut calm = STILL;
-            let mut pause = tick;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
-                calm = if INTERRUPTED.swap(false, Relaxed) { 0 } else { calm.saturating_add(1) };
-                pause = if calm < STILL { tick / FASTER } else { tick };
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(tick) {
                 let engines = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 for engine in engines.iter().filter_map(wasmtime::EngineWeak::upgrade) {
                     engine.increment_epoch();

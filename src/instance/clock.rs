@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use wasmtime::UpdateDeadline;
 
-use crate::engine::{note_interruption, thread_cpu_time};
+use crate::engine::thread_cpu_time;
 use crate::pool::Turn;
 
 /// What a guest may use of the processor before it cedes its turn to others that wait for one. Most requests need less,
@@ -103,7 +103,6 @@ impl CpuClock {
     /// What to do at an interruption: let others run and go on, or end the guest.
     pub fn interrupted(&self) -> wasmtime::Result<UpdateDeadline> {
         self.was_interrupted.store(true, Relaxed);
-        note_interruption();
         let used = Duration::from_nanos(self.used.load(Relaxed)) + self.inside();
         if used > self.limit {
             return Err(wasmtime::Error::new(CpuTimeExceeded(self.limit)));

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
 use super::clock::{CpuClock, CpuTimeExceeded};
+use super::laned::Laned;
 use super::measured::Measured;
 use super::{Answer, Factory, GuestRequest};
 use crate::config::AppConfig;
@@ -131,11 +132,18 @@ struct Exchange {
 }
 
 enum GuestState {
-    Running(Measured<Guest>),
+    Running(Laned<Guest>),
     /// The guest has returned. Its store is kept until its body is complete or known to be broken.
     Returned(Lease<Factory>),
     Failed(Option<wasmtime::Error>, Lease<Factory>),
     Ended,
+}
+
+impl GuestState {
+    /// It runs in another thread now: what it has given is looked at when it is back, all at once.
+    fn is_away(&self) -> bool {
+        matches!(self, GuestState::Running(guest) if guest.is_away())
+    }
 }
 
 enum Body {
@@ -166,7 +174,7 @@ impl Exchange {
             (lease, returned)
         });
         Exchange {
-            guest: GuestState::Running(Measured::new(guest, clock.clone(), turn)),
+            guest: GuestState::Running(Laned::new(Measured::new(guest, clock.clone(), turn))),
             answer: Some(answer),
             head: None,
             body: Body::Awaited,
@@ -190,6 +198,9 @@ impl Exchange {
     fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<Started, Failure>> {
         loop {
             let mut headway = self.poll_guest(cx);
+            if self.guest.is_away() && !self.poll_deadline(cx) {
+                return Poll::Pending;
+            }
             match self.poll_answer(cx) {
                 Some(Answer::Response(response)) => {
                     let (head, body) = response.into_parts();

@@ -15,9 +15,9 @@ use super::clock::CpuClock;
 use super::measured::Measured;
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
-use crate::engine::{Code, CodeKind, EngineKind, Engines};
+use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once};
 use crate::metrics::AppCounters;
-use crate::pool;
+use crate::pool::{self, Cores, give_way_to_all};
 use crate::prepare::Kind;
 
 /// How long an app's start functions may take, whatever its `request_timeout`.
@@ -150,6 +150,7 @@ pub struct ColdCode {
     pub wasm: Bytes,
     /// Compilations under way in all, of all cold apps.
     pub compiling: Arc<Semaphore>,
+    pub cores: Arc<Cores>,
 }
 
 impl ColdCode {
@@ -157,13 +158,14 @@ impl ColdCode {
         let failed = |error: &dyn std::fmt::Display| MakeError::Compile(error.to_string().into());
         let _permit = self.compiling.acquire().await.map_err(|error| failed(&error))?;
         let (engines, kind, wasm) = (engines.clone(), self.kind, self.wasm.clone());
+        // It takes a request's time and not a deploy's: it must not keep others from theirs.
+        let presence = self.cores.lane().enter();
         let compiled = tokio::task::spawn_blocking(move || {
+            let _presence = presence;
             let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
-            let payload = crate::engine::compile(engine, &wasm, CodeKind::of(kind))
-                .map_err(|error| error.to_string())?;
-            let code = crate::engine::load_bytes(engine, &payload, CodeKind::of(kind))
-                .map_err(|error| error.to_string())?;
-            AppCode::link(kind, &code).map_err(|error| format!("{error:#}"))
+            let link = |code| AppCode::link(kind, &code).map_err(|error| format!("{error:#}"));
+            compile_once(engine, &wasm, CodeKind::of(kind), give_way_to_all, link)
+                .map_err(|error| error.to_string())?
         });
         match compiled.await {
             Ok(code) => code.map_err(|error| failed(&error)),

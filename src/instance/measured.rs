@@ -1,7 +1,7 @@
 //! A guest's future, as the host polls it: measured, and with its request's turn while it runs.
 //!
 //! Whether a guest runs or waits for something can only be seen here. While it waits its turn is another's; when it is
-//! woken it has it again at once, and the others have one less.
+//! woken it has it again, at once if not too many run.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tokio::sync::oneshot;
 
 use super::clock::CpuClock;
 use crate::pool::Turn;
@@ -20,6 +21,8 @@ pub struct Measured<F> {
     clock: Arc<CpuClock>,
     /// None if it is no request's.
     runs: Option<(Arc<Runs>, Waker)>,
+    /// It could go on and waits until fewer do.
+    place: Option<oneshot::Receiver<()>>,
 }
 
 /// Whether the guest runs, or could. It is its own waker, and wakes the task.
@@ -40,7 +43,7 @@ impl<F: Future + Unpin> Measured<F> {
             let waker = Waker::from(Arc::clone(&runs));
             (runs, waker)
         });
-        Measured { guest, clock, runs }
+        Measured { guest, clock, runs, place: None }
     }
 }
 
@@ -48,7 +51,7 @@ impl<F: Future + Unpin> Future for Measured<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { guest, clock, runs } = self.get_mut();
+        let Self { guest, clock, runs, place } = self.get_mut();
         let Some((runs, waker)) = runs else {
             clock.enter();
             let polled = Pin::new(guest).poll(cx);
@@ -56,8 +59,20 @@ impl<F: Future + Unpin> Future for Measured<F> {
             return polled;
         };
         runs.begin(cx);
+        let mut cx = Context::from_waker(waker);
+        if place.is_none() {
+            *place = runs.turn.go_on();
+        }
+        if let Some(next) = place
+            && !runs.turn.is_running()
+            && Pin::new(next).poll(&mut cx).is_pending()
+        {
+            return Poll::Pending;
+        }
+        *place = None;
+        runs.turn.resume();
         clock.enter();
-        let polled = Pin::new(guest).poll(&mut Context::from_waker(waker));
+        let polled = Pin::new(guest).poll(&mut cx);
         let inside = clock.leave();
         runs.end(inside, polled.is_pending() && !clock.gave_way());
         polled
@@ -65,6 +80,11 @@ impl<F: Future + Unpin> Future for Measured<F> {
 }
 
 impl<F> Measured<F> {
+    /// The turn of the request that it is for.
+    pub fn turn(&self) -> Option<&Arc<Turn>> {
+        self.runs.as_ref().map(|(runs, _)| &runs.turn)
+    }
+
     /// Until its next poll the guest does not run, even if it could: its owner waits for something else.
     pub fn set_aside(&self) {
         if let Some((runs, _)) = &self.runs {
@@ -94,7 +114,6 @@ impl Runs {
         self.task.register(cx.waker());
         self.woken.store(false, SeqCst);
         self.is_aside.store(false, SeqCst);
-        self.turn.resume();
     }
 
     fn end(&self, inside: Duration, waits: bool) {
@@ -103,7 +122,7 @@ impl Runs {
             self.turn.pause();
             // It may have been woken since the look.
             if self.woken.load(SeqCst) {
-                self.turn.resume();
+                self.turn.woken();
             }
         }
     }
@@ -117,7 +136,7 @@ impl Wake for Runs {
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, SeqCst);
         if !self.is_aside.load(SeqCst) {
-            self.turn.resume();
+            self.turn.woken();
             // It may have been set aside since the look.
             if self.is_aside.load(SeqCst) {
                 self.turn.pause();
@@ -129,7 +148,9 @@ impl Wake for Runs {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::future::poll_fn;
+    use std::rc::Rc;
 
     use super::*;
     use crate::pool::{Cores, Load};
@@ -167,5 +188,47 @@ mod tests {
         assert_eq!(load.running(), 0);
         waker.wake();
         assert_eq!(load.running(), 0);
+    }
+
+    /// Guests that wait, woken all at once: each goes on once, and of a pool with one processor never more than four.
+    #[test]
+    fn those_that_are_woken_together_go_on_a_few_at_a_time() {
+        let cores = Arc::<Cores>::default();
+        cores.set_threads(1);
+        let load = Load::new(cores, 1);
+        let polls = Rc::new(Cell::new(0));
+        let mut guests: Vec<_> = (0..20)
+            .map(|_| {
+                let polls = polls.clone();
+                let guest = poll_fn(move |_| {
+                    polls.set(polls.get() + 1);
+                    Poll::<()>::Pending
+                });
+                Measured::new(guest, CpuClock::new(Duration::from_secs(1)), Some(load.turn()))
+            })
+            .collect();
+        let poll = |guest: &mut Measured<_>| {
+            assert!(Pin::new(guest).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        };
+        guests.iter_mut().for_each(poll);
+        assert_eq!((polls.get(), load.running()), (20, 0), "all wait");
+        for guest in &guests {
+            guest.runs.as_ref().unwrap().1.wake_by_ref();
+        }
+        assert_eq!(load.running(), 4);
+        // The later ones first: they have to wait for those that were woken before.
+        guests.iter_mut().rev().take(16).for_each(poll);
+        assert_eq!((polls.get(), load.running()), (20, 4));
+        for round in 0..5 {
+            guests.iter_mut().filter(|guest| guest.runs.as_ref().unwrap().0.turn.is_running()).for_each(poll);
+            assert!(load.running() <= 4, "in round {round}");
+        }
+        assert_eq!((polls.get(), load.running()), (40, 0), "each went on");
+        for guest in &guests {
+            guest.runs.as_ref().unwrap().1.wake_by_ref();
+        }
+        guests.iter_mut().rev().take(16).for_each(poll);
+        drop(guests);
+        assert_eq!(load.running(), 0, "also if they are gone before");
     }
 }

@@ -178,8 +178,8 @@ impl Cage {
         let wasm = canary.wasm().map_err(CheckError::of)?;
         let checked = prepare::check(&wasm).map_err(CheckError::of)?;
         let factory = if setup.mode == Mode::Cold {
-            let compiling = Arc::new(tokio::sync::Semaphore::new(1));
-            Factory::cold(engines.clone(), ColdCode { kind, wasm: wasm.into(), compiling }, policy)
+            let (compiling, cores) = (Arc::new(tokio::sync::Semaphore::new(1)), budget.cores().clone());
+            Factory::cold(engines.clone(), ColdCode { kind, wasm: wasm.into(), compiling, cores }, policy)
         } else {
             let engine = engines.get(setup.engine).map_err(CheckError::of)?;
             let code = engine::load_bytes(engine, payload, code_kind).map_err(CheckError::of)?;

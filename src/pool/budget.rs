@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::load::Cores;
+use super::cores::Cores;
 use super::shares::{Account, Shares};
 
 /// The units of all pools together (a cheap handle): what instances may take up, and how many requests may wait.

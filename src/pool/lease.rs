@@ -7,7 +7,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
-use super::load::{Turn, gives_way};
+use super::cores::gives_way;
+use super::load::Turn;
 use super::maintenance::make_for_all;
 use super::shared::{Books, Grant, Handed, Held, Make, Place, Shared, Waiter, now};
 use super::slots::{Ask, Ended, Key, Made, Phase};

@@ -7,12 +7,14 @@
 //! the processors by their weights.
 //!
 //! A request *runs* from its lease on, except while its guest waits for something: its [`Turn`] is paused then, and
-//! resumed the moment that the guest is woken. One that has run for long *cedes* its turn where it is interrupted, if
+//! resumed when the guest is woken, if not too many run. One that has run for long *cedes* its turn where it is interrupted, if
 //! others wait for one: it then goes on in its turn among those that ceded theirs, who alternate with new requests. So a
 //! request that takes seconds delays others of its app no longer than a short one does. Whoever waits for a turn is looked
 //! at each time one ends or is paused.
+//!
+//! Requests that take long, and all of a busy pool whose requests do on the average, run in the slow lane
+//! ([`super::lane`]): so they keep no other from running for longer than it takes the kernel to change threads.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
@@ -22,8 +24,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// A thread that has been awake for so long has more to do than it can.
-const NO_REST: Duration = Duration::from_millis(1);
+use super::cores::Cores;
+use super::lane::Errand;
 
 /// How often it is looked at how busy a pool is.
 const WINDOW: Duration = Duration::from_millis(5);
@@ -35,74 +37,18 @@ const NOT_BUSY: f64 = 0.025;
 /// How many times more requests than a busy pool's may run in one that is not.
 const BURST: u32 = 4;
 
-/// How long gated requests may keep a thread before the others have a look in.
-const LOOK: Duration = Duration::from_micros(200);
+/// A guest that has run for so long goes on in the slow lane.
+const LONG: Duration = Duration::from_millis(2);
 
-thread_local! {
-    static AWAKE: Cell<Option<Instant>> = const { Cell::new(None) };
-    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
-}
+/// A pool that takes more than this part of all processors is *heavy*, until it takes less than half of that.
+const HEAVY: f64 = 0.15;
 
-/// Is it time for a gated request on this thread to let others go before?
-pub(super) fn gives_way(now: Instant) -> bool {
-    let is_time = LOOKED.get().is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
-    if is_time {
-        LOOKED.set(Some(now));
-    }
-    is_time
-}
+/// A heavy pool's guests are there from the start if they run for so long on the average: changing threads twice then
+/// costs a few hundredths of it.
+const LONG_ON_AVERAGE: Duration = Duration::from_micros(500);
 
-/// A thread of the runtime that serves requests has slept and is awake again: to be called by itself. On a thread that
-/// never does no pool is gated.
-pub fn thread_awoke() {
-    AWAKE.set(Some(Instant::now()));
-}
-
-/// From now on this thread has no rest.
-#[cfg(test)]
-pub(super) fn thread_has_no_rest() {
-    AWAKE.set(Instant::now().checked_sub(2 * NO_REST));
-}
-
-/// The processors that all pools share.
-#[derive(Debug)]
-pub struct Cores {
-    /// Threads that run guests.
-    threads: AtomicU32,
-    /// Of all busy pools.
-    weight: AtomicU64,
-}
-
-impl Default for Cores {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Self { threads: u32::try_from(cores).unwrap_or(u32::MAX).into(), weight: AtomicU64::new(0) }
-    }
-}
-
-impl Cores {
-    pub fn set_threads(&self, threads: u32) {
-        self.threads.store(threads.max(1), Relaxed);
-    }
-
-    fn threads(&self) -> u32 {
-        self.threads.load(Relaxed)
-    }
-
-    /// Turns that a busy pool of this weight has.
-    fn turns(&self, weight: u32) -> u32 {
-        turns(self.threads(), weight, self.weight.load(Relaxed))
-    }
-}
-
-/// A quarter more than there are threads, so that none stands still while a request is handed over, shared among busy
-/// pools of this weight together.
-fn turns(threads: u32, weight: u32, busy: u64) -> u32 {
-    let all = u64::from(threads + threads / 4);
-    let weight = u64::from(weight);
-    let share = if busy > weight { (all * weight + busy / 2) / busy } else { all };
-    u32::try_from(share).unwrap_or(u32::MAX).max(1)
-}
+/// The weight of one request in the average.
+const ONE_OF: u64 = 16;
 
 /// What is told when there is room for one more to run.
 pub(super) trait Waits: Send + Sync {
@@ -119,6 +65,9 @@ pub struct Load {
     /// Nanoseconds that guests have run, and instances were made, reset and dropped.
     worked: AtomicU64,
     is_busy: AtomicBool,
+    is_heavy: AtomicBool,
+    /// Nanoseconds that a request's guest runs on the average.
+    average: AtomicU64,
     meter: Mutex<Option<Reading>>,
     /// Guests that have ceded their turns, in order.
     ceded: Mutex<VecDeque<oneshot::Sender<()>>>,
@@ -142,6 +91,8 @@ impl Load {
             queued: AtomicUsize::new(0),
             worked: AtomicU64::new(0),
             is_busy: AtomicBool::new(false),
+            is_heavy: AtomicBool::new(false),
+            average: AtomicU64::new(0),
             meter: Mutex::new(None),
             ceded: Mutex::new(VecDeque::new()),
             new_is_next: AtomicBool::new(true),
@@ -155,7 +106,23 @@ impl Load {
 
     /// Something was done for the pool's app for so long.
     pub fn worked(&self, time: Duration) {
-        self.worked.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.worked.fetch_add(nanoseconds(time), Relaxed);
+    }
+
+    /// A request's guest ran for so long in all.
+    fn ended(&self, ran: u64) {
+        // Two that end at once may make one of it: it is an average.
+        let average = self.average.load(Relaxed);
+        self.average.store(average - average / ONE_OF + ran / ONE_OF, Relaxed);
+    }
+
+    /// Are all of its guests to run in the slow lane?
+    fn is_for_lane(&self) -> bool {
+        self.is_heavy.load(Relaxed) && self.average.load(Relaxed) >= nanoseconds(LONG_ON_AVERAGE)
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        u64::from(self.weight)
     }
 
     /// Is there a turn for one more of the pool's requests?
@@ -165,20 +132,20 @@ impl Load {
 
     fn turns(&self) -> u32 {
         match self.is_busy.load(Relaxed) {
-            true => self.cores.turns(self.weight),
+            true if self.is_for_lane() => self.cores.turns(self.weight),
+            true => self.cores.turns_beside_lane(self.weight),
             // So that not too many of a burst are under way before it is seen to be one.
             false => self.cores.turns(self.weight).saturating_mul(BURST),
         }
     }
 
     /// Have the pool's requests to wait for a turn on this thread?
-    pub(super) fn is_gated(&self, now: Instant) -> bool {
-        let has_rest = AWAKE.get().is_none_or(|awake| now.saturating_duration_since(awake) < NO_REST);
-        !has_rest && self.assess(now)
+    pub(super) fn is_gated(self: &Arc<Self>, now: Instant) -> bool {
+        self.cores.are_scarce(now) && self.assess(now)
     }
 
     /// Looks whether the pool is busy, if the last look is long enough ago.
-    pub(super) fn assess(&self, now: Instant) -> bool {
+    pub(super) fn assess(self: &Arc<Self>, now: Instant) -> bool {
         let mut meter = self.meter.lock();
         let worked = self.worked.load(Relaxed);
         let was_busy = self.is_busy.load(Relaxed);
@@ -194,15 +161,17 @@ impl Load {
         let part = used / (passed.as_nanos() as f64 * f64::from(self.cores.threads()));
         *reading = Reading { at: now, worked };
         let is_busy = part > if was_busy { NOT_BUSY } else { BUSY };
+        let was_heavy = self.is_heavy.load(Relaxed);
+        self.is_heavy.store(part > if was_heavy { HEAVY / 2.0 } else { HEAVY }, Relaxed);
         self.set_busy(was_busy, is_busy);
         is_busy
     }
 
-    fn set_busy(&self, was: bool, is: bool) {
+    fn set_busy(self: &Arc<Self>, was: bool, is: bool) {
         self.is_busy.store(is, Relaxed);
         match (was, is) {
-            (false, true) => drop(self.cores.weight.fetch_add(u64::from(self.weight), Relaxed)),
-            (true, false) => drop(self.cores.weight.fetch_sub(u64::from(self.weight), Relaxed)),
+            (false, true) => self.cores.becomes_busy(self),
+            (true, false) => self.cores.is_not_busy(Arc::as_ptr(self), self.weight()),
             _ => {}
         }
     }
@@ -210,7 +179,8 @@ impl Load {
     /// A request runs from now on, whether there was a turn for it or not.
     pub fn turn(self: &Arc<Self>) -> Arc<Turn> {
         self.running.fetch_add(1, SeqCst);
-        Arc::new(Turn { load: Arc::clone(self), is_running: AtomicBool::new(true) })
+        let (is_running, ran) = (AtomicBool::new(true), AtomicU64::new(0));
+        Arc::new(Turn { load: Arc::clone(self), is_running, ran })
     }
 
     pub(super) fn set_queued(&self, waiting: usize) {
@@ -247,6 +217,12 @@ impl Load {
         }
     }
 
+    /// There may be turns again.
+    pub(super) fn room_to_run(&self) {
+        self.admit();
+        self.go_on();
+    }
+
     /// Lets those run that ceded their turns.
     fn go_on(&self) {
         while self.has_turn() {
@@ -271,7 +247,9 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.set_busy(self.is_busy.load(Relaxed), false);
+        if self.is_busy.load(Relaxed) {
+            self.cores.is_not_busy(self, self.weight());
+        }
     }
 }
 
@@ -279,6 +257,8 @@ impl Drop for Load {
 pub struct Turn {
     load: Arc<Load>,
     is_running: AtomicBool,
+    /// Nanoseconds that the guest has run.
+    ran: AtomicU64,
 }
 
 impl Turn {
@@ -289,11 +269,36 @@ impl Turn {
         }
     }
 
-    /// It has been woken.
+    /// It goes on.
     pub fn resume(&self) {
         if !self.is_running.swap(true, SeqCst) {
             self.load.running.fetch_add(1, SeqCst);
         }
+    }
+
+    /// It has been woken, and goes on if not too many do already.
+    pub fn woken(&self) {
+        if self.load.has_turn() {
+            self.resume();
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.is_running.load(SeqCst)
+    }
+
+    /// Goes on, or takes a place among those that wait for it: when many were woken at once, or while others run. The
+    /// place must be polled with a waker that calls [`Turn::woken`].
+    pub fn go_on(&self) -> Option<oneshot::Receiver<()>> {
+        if self.is_running() || self.load.has_turn() {
+            self.resume();
+            return None;
+        }
+        let (sender, place) = oneshot::channel();
+        self.load.ceded.lock().push_back(sender);
+        // The last one that ran may have left before that.
+        self.load.go_on();
+        Some(place)
     }
 
     /// The guest has run for long, and waits for its next turn if others wait for one, too. It must be polled with a
@@ -309,16 +314,35 @@ impl Turn {
         }
     }
 
-    /// The guest has run for so long.
+    /// The guest has run for so long, once more.
     pub fn worked(&self, time: Duration) {
+        self.ran.fetch_add(nanoseconds(time), Relaxed);
         self.load.worked(time);
+    }
+
+    /// Is the guest to run in the slow lane, if it goes on to run?
+    pub fn is_for_lane(&self) -> bool {
+        self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane()
+    }
+
+    /// Has the errand done in the slow lane; here and now, if that can't be.
+    pub fn run_in_lane(&self, errand: Errand) {
+        let cores = &self.load.cores;
+        if let Err(errand) = cores.lane().run(errand, cores.threads()) {
+            errand();
+        }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.load.ended(self.ran.load(Relaxed));
         self.pause();
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

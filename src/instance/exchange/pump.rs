@@ -67,6 +67,12 @@ impl Exchange {
         }
         loop {
             self.poll_guest(cx);
+            if self.guest.is_away() {
+                return match self.poll_deadline(cx) {
+                    true => Poll::Ready(Err(Failure::Deadline(self.timeout))),
+                    false => Poll::Pending,
+                };
+            }
             match self.poll_body(cx) {
                 Ok(true) if matches!(self.body, Body::Complete) => return Poll::Ready(Ok(())),
                 Ok(true) if self.taken.bytes() < PIECE => continue,

@@ -1,6 +1,7 @@
 use std::sync::atomic::AtomicU32;
 
 use super::*;
+use crate::pool::cores::{thread_awoke_at, turns};
 
 fn load(cores: &Arc<Cores>, weight: u32) -> Arc<Load> {
     Load::new(Arc::clone(cores), weight)
@@ -13,7 +14,7 @@ fn cores(threads: u32) -> Arc<Cores> {
 }
 
 /// Lets a pool do work on so many of the processors, and looks.
-fn work(load: &Load, start: Instant, from_ms: u64, for_ms: u64, processors: f64) -> bool {
+fn work(load: &Arc<Load>, start: Instant, from_ms: u64, for_ms: u64, processors: f64) -> bool {
     load.assess(start + Duration::from_millis(from_ms));
     load.worked(Duration::from_millis(for_ms).mul_f64(processors));
     load.assess(start + Duration::from_millis(from_ms + for_ms))
@@ -36,9 +37,9 @@ fn without_a_thread_that_has_no_rest_no_pool_is_gated() {
     assert!(work(&load, start, 0, 10, 1.0));
     let later = start + Duration::from_millis(11);
     assert!(!load.is_gated(later), "this thread was never said to have slept");
-    AWAKE.set(Some(start));
+    thread_awoke_at(start);
     assert!(load.is_gated(later));
-    AWAKE.set(Some(later));
+    thread_awoke_at(later);
     assert!(!load.is_gated(later));
 }
 
@@ -93,4 +94,28 @@ fn a_turn_that_is_paused_is_anothers() {
     assert_eq!(told(), 1);
     drop(turn);
     assert_eq!((told(), load.running()), (1, 0), "it was over already");
+}
+
+#[test]
+fn what_runs_for_long_is_for_the_slow_lane_and_so_is_all_of_a_heavy_pool_whose_requests_do() {
+    let start = Instant::now();
+    let load = load(&cores(1), 100);
+    let (short, long) = (load.turn(), load.turn());
+    short.worked(LONG / 2);
+    long.worked(LONG);
+    assert_eq!((short.is_for_lane(), long.is_for_lane()), (false, true));
+    drop((short, long));
+    for _ in 0..100 {
+        load.turn().worked(LONG_ON_AVERAGE * 2);
+    }
+    assert!(!load.turn().is_for_lane(), "it is not heavy yet");
+    work(&load, start, 0, 10, 0.1);
+    assert!(load.is_busy() && !load.turn().is_for_lane(), "busy is not heavy");
+    work(&load, start, 20, 10, 0.5);
+    assert!(load.turn().is_for_lane());
+    for _ in 0..100 {
+        load.turn().worked(LONG_ON_AVERAGE / 10);
+    }
+    work(&load, start, 40, 10, 0.5);
+    assert!(!load.turn().is_for_lane(), "many short ones are better off where they are");
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::{advance, sleep};
 
 use super::rig::{Rig, pooled, until};
-use crate::pool::{Budget, End, LeaseError, load};
+use crate::pool::{Budget, End, LeaseError, cores};
 
 /// A pool that has kept the only processor busy, asked on a thread that has no rest.
 async fn busy(max: u32) -> Rig {
     let rig = Rig::new(pooled(max));
     rig.budget.cores().set_threads(1);
-    load::thread_has_no_rest();
+    cores::thread_has_no_rest();
     rig.tend();
     rig.pool.load().worked(Duration::from_secs(1));
     advance(Duration::from_secs(1)).await;

@@ -1,0 +1,235 @@
+//! The processors that all pools share: how many requests of busy pools may run at once, and what is left to the slow lane.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::lane::Lane;
+use super::load::Load;
+
+/// A thread that has been awake for so long has more to do than it can.
+const NO_REST: Duration = Duration::from_millis(1);
+
+/// How long gated requests may keep a thread before the others have a look in.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// For how long the busy pools have the processors that the slow lane wants, too. Long enough that it shows whether a
+/// thread has no rest.
+const SPELL: Duration = Duration::from_millis(2);
+
+/// For how long after that the slow lane has them: longer, for much of what busy pools cost is not in their turns.
+const LANE_SPELL: Duration = Duration::from_millis(6);
+
+thread_local! {
+    static AWAKE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Is it time for a gated request on this thread to let others go before?
+pub(super) fn gives_way(now: Instant) -> bool {
+    let is_time = LOOKED.get().is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
+    if is_time {
+        LOOKED.set(Some(now));
+    }
+    is_time
+}
+
+/// A thread of the runtime that serves requests has slept and is awake again: to be called by itself. On a thread that
+/// never does it is not known whether it has no rest.
+pub fn thread_awoke() {
+    AWAKE.set(Some(Instant::now()));
+}
+
+/// From now on this thread has no rest.
+#[cfg(test)]
+pub(super) fn thread_has_no_rest() {
+    AWAKE.set(Instant::now().checked_sub(2 * NO_REST));
+}
+
+/// This thread was last awake from then on.
+#[cfg(test)]
+pub(super) fn thread_awoke_at(at: Instant) {
+    AWAKE.set(Some(at));
+}
+
+pub struct Cores {
+    /// Threads that run guests.
+    threads: AtomicU32,
+    /// Of all busy pools.
+    pub(super) weight: AtomicU64,
+    busy: Mutex<Vec<Weak<Load>>>,
+    lane: Lane,
+    /// Threads that the busy pools leave to the slow lane now.
+    left: AtomicU32,
+    /// A thread was seen that has no rest.
+    without_rest: AtomicBool,
+}
+
+impl Default for Cores {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Self {
+            threads: u32::try_from(cores).unwrap_or(u32::MAX).into(),
+            weight: AtomicU64::new(0),
+            busy: Mutex::default(),
+            lane: Lane::default(),
+            left: AtomicU32::new(0),
+            without_rest: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Cores {
+    pub fn set_threads(&self, threads: u32) {
+        self.threads.store(threads.max(1), Relaxed);
+    }
+
+    pub(super) fn threads(&self) -> u32 {
+        self.threads.load(Relaxed)
+    }
+
+    /// Where what takes long is done.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// Turns that a busy pool of this weight has.
+    pub(super) fn turns(&self, weight: u32) -> u32 {
+        turns(self.threads(), weight, self.weight.load(Relaxed))
+    }
+
+    /// The same for one whose requests run in the serving threads: none, where these are left to the slow lane.
+    pub(super) fn turns_beside_lane(&self, weight: u32) -> u32 {
+        let left = self.left.load(SeqCst);
+        if left == 0 {
+            self.turns(weight)
+        } else {
+            self.turns(weight).min(self.threads().saturating_sub(left))
+        }
+    }
+
+    /// Are requests of busy pools to wait for turns, on this thread?
+    pub(super) fn are_scarce(&self, now: Instant) -> bool {
+        if AWAKE.get().is_some_and(|awake| now.saturating_duration_since(awake) >= NO_REST) {
+            self.without_rest.store(true, Relaxed);
+            return true;
+        }
+        self.left.load(Relaxed) > 0 || self.lane.present() >= self.threads()
+    }
+
+    pub(super) fn becomes_busy(&self, load: &Arc<Load>) {
+        self.weight.fetch_add(load.weight(), Relaxed);
+        self.busy.lock().push(Arc::downgrade(load));
+    }
+
+    /// Also one that is about to go is no more among the busy ones.
+    pub(super) fn is_not_busy(&self, load: *const Load, weight: u64) {
+        self.weight.fetch_sub(weight, Relaxed);
+        self.busy.lock().retain(|busy| busy.as_ptr() != load);
+    }
+
+    /// Leaves the slow lane its share of the processors, for as long as it is polled.
+    ///
+    /// Where serving threads have no rest, what is in the slow lane would stand still: so by turns the busy pools have all
+    /// threads, and as many less as there is work in the slow lane. What is not busy notices nothing of that.
+    pub async fn share_with_lane(&self) {
+        loop {
+            self.lane.came().await;
+            loop {
+                let was_left = self.left.load(SeqCst) > 0;
+                tokio::time::sleep(if was_left { LANE_SPELL } else { SPELL }).await;
+                let wanted = self.lane.take_peak();
+                let is_short = self.without_rest.swap(false, Relaxed);
+                let left = if is_short && !was_left { wanted.min(self.threads()) } else { 0 };
+                self.left.store(left, SeqCst);
+                if was_left {
+                    self.admit();
+                }
+                if wanted == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn admit(&self) {
+        let busy: Vec<Arc<Load>> = self.busy.lock().iter().filter_map(Weak::upgrade).collect();
+        for load in busy {
+            load.room_to_run();
+        }
+    }
+}
+
+/// A quarter more than there are threads, so that none stands still while a request is handed over, shared among busy
+/// pools of this weight together.
+pub(super) fn turns(threads: u32, weight: u32, busy: u64) -> u32 {
+    let all = u64::from(threads + threads / 4);
+    let weight = u64::from(weight);
+    let share = if busy > weight { (all * weight + busy / 2) / busy } else { all };
+    u32::try_from(share).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A busy pool whose thread has no rest.
+    fn busy(cores: &Arc<Cores>) -> Arc<Load> {
+        let load = Load::new(cores.clone(), 1);
+        let start = Instant::now();
+        thread_has_no_rest();
+        load.assess(start);
+        load.worked(Duration::from_secs(1));
+        assert!(load.assess(start + Duration::from_millis(10)));
+        load
+    }
+
+    async fn spell(cores: &Cores, load: &Arc<Load>) -> bool {
+        cores.are_scarce(Instant::now());
+        tokio::time::advance(LANE_SPELL).await;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        load.has_turn()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_pool_and_the_slow_lane_have_the_only_processor_by_turns() {
+        let cores = Arc::<Cores>::default();
+        cores.set_threads(1);
+        let (sharing, other) = (cores.clone(), Load::new(cores.clone(), 1));
+        let task = tokio::spawn(async move { sharing.share_with_lane().await });
+        let load = busy(&cores);
+        assert!(spell(&cores, &load).await && spell(&cores, &load).await, "there is nothing in the lane");
+        let present = cores.lane().enter();
+        tokio::task::yield_now().await;
+        let mut turns = Vec::new();
+        for _ in 0..6 {
+            turns.push(spell(&cores, &load).await);
+            assert!(other.has_turn(), "it is not busy");
+        }
+        assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+        thread_awoke();
+        drop(present);
+        for _ in 0..3 {
+            spell(&cores, &load).await;
+        }
+        assert!(spell(&cores, &load).await && spell(&cores, &load).await);
+        task.abort();
+    }
+
+    #[test]
+    fn what_is_left_to_the_lane_is_taken_from_those_beside_it_alone() {
+        let cores = Cores::default();
+        cores.set_threads(4);
+        assert_eq!((cores.turns(1), cores.turns_beside_lane(1)), (5, 5));
+        cores.left.store(1, SeqCst);
+        assert_eq!((cores.turns(1), cores.turns_beside_lane(1)), (5, 3));
+        cores.left.store(9, SeqCst);
+        assert_eq!(cores.turns_beside_lane(1), 0);
+    }
+}

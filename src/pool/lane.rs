@@ -1,0 +1,211 @@
+//! The slow lane: threads for guests that run for long, of so low a priority that the kernel takes them off the processor
+//! the moment that a thread which serves requests has something to do.
+//!
+//! Guests can be interrupted only now and then, and whoever is ready meanwhile waits. The kernel interrupts at any
+//! instruction, and at once if the two priorities are far enough apart: measured on Linux 6.18, a thread that computes
+//! beside it leaves the 99th percentile of an app as it is with a nice value of 19, and makes three times as much of it
+//! with 10.
+//!
+//! Such a thread gets hardly anything while the others are never at rest. So as long as there is work here, busy pools
+//! leave it its share of the time ([`super::load`]).
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+/// The lowest priority there is.
+const NICE: i32 = 19;
+
+/// Something to be done in the slow lane. Whoever wants to know of its panics has to catch them.
+pub type Errand = Box<dyn FnOnce() + Send>;
+
+/// Threads that do errands in the order in which they come.
+#[derive(Default)]
+pub struct Lane(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    errands: Mutex<Errands>,
+    some: Condvar,
+    /// What is there to be done at the lowest priority, and the most of it since this was last asked.
+    present: AtomicU32,
+    peak: AtomicU32,
+    came: Notify,
+}
+
+#[derive(Default)]
+struct Errands {
+    /// No more than there are instances.
+    waiting: VecDeque<(Errand, Presence)>,
+    threads: u32,
+    idle: usize,
+    is_closed: bool,
+}
+
+/// There is something to be done at the lowest priority, until this is dropped.
+pub struct Presence(Arc<Inner>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.present.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The calling thread gives way to all others from now on, for good.
+pub fn give_way_to_all() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!("a thread keeps its priority: {error}");
+    }
+}
+
+impl Lane {
+    /// Has the errand done by one of at most so many threads.
+    ///
+    /// # Errors
+    /// The errand: no thread can be started for it.
+    pub fn run(&self, errand: Errand, most: u32) -> Result<(), Errand> {
+        let presence = self.enter();
+        let mut errands = self.0.errands.lock();
+        if errands.waiting.len() >= errands.idle && errands.threads < most {
+            self.start_thread(&mut errands);
+        }
+        if errands.threads == 0 {
+            return Err(errand);
+        }
+        errands.waiting.push_back((errand, presence));
+        drop(errands);
+        self.0.some.notify_one();
+        Ok(())
+    }
+
+    fn start_thread(&self, errands: &mut Errands) {
+        let inner = Arc::clone(&self.0);
+        let name = format!("slow-{}", errands.threads);
+        let started = std::thread::Builder::new().name(name).spawn(move || {
+            give_way_to_all();
+            inner.work();
+        });
+        match started {
+            Ok(_) => errands.threads += 1,
+            Err(error) => tracing::debug!("no thread for the slow lane: {error}"),
+        }
+    }
+
+    /// Something is to be done at the lowest priority, here or by a thread that has given way to all.
+    pub fn enter(&self) -> Presence {
+        let present = self.0.present.fetch_add(1, SeqCst) + 1;
+        if self.0.peak.fetch_max(present, SeqCst) == 0 {
+            self.0.came.notify_one();
+        }
+        Presence(Arc::clone(&self.0))
+    }
+
+    pub(super) fn present(&self) -> u32 {
+        self.0.present.load(SeqCst)
+    }
+
+    /// The most that was present since this was last asked.
+    pub(super) fn take_peak(&self) -> u32 {
+        self.0.peak.swap(self.present(), SeqCst)
+    }
+
+    /// Something has come where there was nothing.
+    pub(super) async fn came(&self) {
+        self.0.came.notified().await;
+    }
+}
+
+impl Drop for Lane {
+    /// What waits is dropped, what is being done goes on to its end.
+    fn drop(&mut self) {
+        let mut errands = self.0.errands.lock();
+        errands.is_closed = true;
+        let waiting = std::mem::take(&mut errands.waiting);
+        drop(errands);
+        drop(waiting);
+        self.0.some.notify_all();
+    }
+}
+
+impl Inner {
+    fn work(&self) {
+        let mut errands = self.errands.lock();
+        loop {
+            if let Some((errand, presence)) = errands.waiting.pop_front() {
+                drop(errands);
+                // A thread is not lost over it.
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(errand));
+                drop(presence);
+                errands = self.errands.lock();
+            } else if errands.is_closed {
+                return;
+            } else {
+                errands.idle += 1;
+                self.some.wait(&mut errands);
+                errands.idle -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn nice() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    #[test]
+    fn errands_are_done_in_order_by_threads_of_the_lowest_priority() {
+        let (sender, done) = mpsc::channel();
+        let lane = Lane::default();
+        for number in 0..100 {
+            let sender = sender.clone();
+            assert!(lane.run(Box::new(move || sender.send((number, nice())).unwrap()), 1).is_ok());
+        }
+        let all: Vec<_> = done.iter().take(100).collect();
+        assert_eq!(all, (0..100).map(|number| (number, NICE)).collect::<Vec<_>>());
+        assert_eq!(nice(), 0, "of this thread");
+    }
+
+    #[test]
+    fn what_waits_when_the_lane_is_gone_is_dropped_and_what_is_under_way_ends() {
+        let (begun, has_begun) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let (sender, done) = mpsc::channel();
+        let lane = Lane::default();
+        let last = sender.clone();
+        let under_way = move || {
+            begun.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            sender.send("done").unwrap();
+        };
+        assert!(lane.run(Box::new(under_way), 1).is_ok());
+        assert!(lane.run(Box::new(move || last.send("never").unwrap()), 1).is_ok());
+        has_begun.recv().unwrap();
+        assert_eq!((lane.present(), lane.take_peak()), (2, 2));
+        drop(lane);
+        go_on.send(()).unwrap();
+        assert_eq!(done.iter().collect::<Vec<_>>(), ["done"]);
+    }
+
+    #[test]
+    fn there_are_no_more_threads_than_were_asked_for() {
+        let lane = Lane::default();
+        let (sender, done) = mpsc::channel();
+        for _ in 0..50 {
+            let sender = sender.clone();
+            let errand = move || sender.send(std::thread::current().id()).unwrap();
+            assert!(lane.run(Box::new(errand), 2).is_ok());
+        }
+        let threads: std::collections::HashSet<_> = done.iter().take(50).collect();
+        assert!(threads.len() <= 2, "{threads:?}");
+    }
+}
