@@ -21,7 +21,9 @@ pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{Code, CodeKind, CompileError, compile, compile_once, load_bytes};
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use settings::{Allocation, EngineSettings, units};
-pub use thread::thread_cpu_time;
+#[cfg(test)]
+pub use thread::gives_way_to_all;
+pub use thread::{give_way_to_all, thread_cpu_time};
 
 use crate::prepare::Kind;
 use ticker::EpochTicker;

@@ -48,7 +48,7 @@ pub mod spares;
 
 pub use budget::{Budget, Pressure, Wanted};
 pub use cores::{Cores, thread_awoke};
-pub use lane::{Errand, Lane, Presence, give_way_to_all};
+pub use lane::{Errand, Lane, Presence};
 pub use lease::Lease;
 pub use load::{Load, Turn};
 

@@ -15,9 +15,9 @@ use super::clock::CpuClock;
 use super::measured::Measured;
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
-use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once};
+use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once, give_way_to_all};
 use crate::metrics::AppCounters;
-use crate::pool::{self, Cores, give_way_to_all};
+use crate::pool::{self, Cores};
 use crate::prepare::Kind;
 
 /// How long an app's start functions may take, whatever its `request_timeout`.

@@ -2,9 +2,7 @@
 //! the moment that a thread which serves requests has something to do.
 //!
 //! Guests can be interrupted only now and then, and whoever is ready meanwhile waits. The kernel interrupts at any
-//! instruction, and at once if the two priorities are far enough apart: measured on Linux 6.18, a thread that computes
-//! beside it leaves the 99th percentile of an app as it is with a nice value of 19, and makes three times as much of it
-//! with 10.
+//! instruction, and at once if the two priorities are far enough apart ([`give_way_to_all`]).
 //!
 //! Such a thread gets hardly anything while the others are never at rest. So as long as there is work here, busy pools
 //! leave it its share of the time ([`super::load`]).
@@ -17,8 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-/// The lowest priority there is.
-const NICE: i32 = 19;
+use crate::engine::give_way_to_all;
 
 /// Something to be done in the slow lane. Whoever wants to know of its panics has to catch them.
 pub type Errand = Box<dyn FnOnce() + Send>;
@@ -52,13 +49,6 @@ pub struct Presence(Arc<Inner>);
 impl Drop for Presence {
     fn drop(&mut self) {
         self.0.present.fetch_sub(1, SeqCst);
-    }
-}
-
-/// The calling thread gives way to all others from now on, for good.
-pub fn give_way_to_all() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!("a thread keeps its priority: {error}");
     }
 }
 
@@ -157,22 +147,21 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-
-    fn nice() -> i32 {
-        rustix::process::getpriority_process(None).unwrap()
-    }
+    use crate::engine::gives_way_to_all;
 
     #[test]
-    fn errands_are_done_in_order_by_threads_of_the_lowest_priority() {
+    fn errands_are_done_in_order_by_threads_that_give_way_to_all() {
         let (sender, done) = mpsc::channel();
         let lane = Lane::default();
         for number in 0..100 {
             let sender = sender.clone();
-            assert!(lane.run(Box::new(move || sender.send((number, nice())).unwrap()), 1).is_ok());
+            assert!(
+                lane.run(Box::new(move || sender.send((number, gives_way_to_all())).unwrap()), 1).is_ok()
+            );
         }
         let all: Vec<_> = done.iter().take(100).collect();
-        assert_eq!(all, (0..100).map(|number| (number, NICE)).collect::<Vec<_>>());
-        assert_eq!(nice(), 0, "of this thread");
+        assert_eq!(all, (0..100).map(|number| (number, true)).collect::<Vec<_>>());
+        assert!(!gives_way_to_all(), "this thread");
     }
 
     #[test]
