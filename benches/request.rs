@@ -8,6 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
+use hostler::compile::Way;
 use hostler::config::{Mode, Overrides, load_host};
 use hostler::host::Host;
 use http_body_util::{BodyExt, Empty, Full};
@@ -54,7 +55,7 @@ async fn serve(folder: &Path, mode: Mode) -> Host {
         ..Overrides::default()
     };
     let (config, policy) = load_host(None, &overrides).expect("a good configuration");
-    let host = Host::start(&config, policy).expect("a host");
+    let host = Host::start(&config, policy, Way::InProcess).expect("a host");
     host.progress().wait_for(|progress| progress.settled()).await.expect("the deployer runs");
     host
 }

@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
 
+use crate::compile::Compiler;
 use crate::config::{Mode, Reset};
 use crate::deploy::restart::Restarts;
 use crate::engine::EnginesInUse;
@@ -42,6 +43,8 @@ pub struct Status {
     pub budget: BudgetStatus,
     /// How many instances there may be, and why.
     pub sizing: crate::sizing::Status,
+    /// Apps that are being compiled, and that wait to be.
+    pub compiling: crate::compile::Status,
     pub apps: Vec<AppStatus>,
 }
 
@@ -91,6 +94,7 @@ struct Shared {
     sizing: Arc<Sizing>,
     restarts: Restarts,
     isolation: Arc<Record>,
+    compiler: Arc<Compiler>,
     started: Instant,
 }
 
@@ -101,6 +105,7 @@ impl AdminHandler {
         budget: Budget,
         sizing: Arc<Sizing>,
         isolation: Arc<Record>,
+        compiler: Arc<Compiler>,
         restarts: Restarts,
     ) -> AdminHandler {
         AdminHandler(Arc::new(Shared {
@@ -109,13 +114,14 @@ impl AdminHandler {
             budget,
             sizing,
             isolation,
+            compiler,
             restarts,
             started: Instant::now(),
         }))
     }
 
     pub fn status(&self) -> Status {
-        let Shared { registry, engines, budget, sizing, isolation, started, .. } = &*self.0;
+        let Shared { registry, engines, budget, sizing, isolation, compiler, started, .. } = &*self.0;
         let engines = engines.now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -129,6 +135,7 @@ impl AdminHandler {
                 used: budget.units() - budget.free(),
             },
             sizing: sizing.status(),
+            compiling: compiler.status(),
             apps: registry
                 .apps()
                 .into_iter()

@@ -2,6 +2,7 @@
 
 mod check;
 mod compare;
+mod compile;
 mod exit;
 mod inspect;
 mod restart;
@@ -31,6 +32,9 @@ enum Verb {
     Check(check::Check),
     /// Run an app in each mode beside a native server, and show what each mode costs and brings.
     Compare(compare::Compare),
+    // In no list of verbs, for nobody types it.
+    #[command(hide = true)]
+    Compile(compile::Compile),
     /// Say what a .wasm file is: its kind, imports, exports and sizes, and the modes it may run in.
     Inspect(inspect::Inspect),
     /// Have a running host build an app's present files anew; a pause after failures is over at once.
@@ -51,6 +55,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Serve(serve) => serve.run(),
         Verb::Check(check) => check.run(),
         Verb::Compare(compare) => compare.run(),
+        Verb::Compile(compile) => compile.run(),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Restart(restart) => restart.run(),
     };

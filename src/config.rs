@@ -21,6 +21,7 @@ mod values;
 use std::fmt;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -233,6 +234,7 @@ pub struct HostConfig {
     pub admin: Admin,
     pub pool: Pool,
     pub apps: Apps,
+    pub compile: Compile,
     pub cache: Cache,
     pub log: Log,
 }
@@ -292,6 +294,19 @@ pub struct Apps {
     pub settle_time: Duration,
     /// How often the folder is looked through even if nothing was notified.
     pub scan_interval: Duration,
+}
+
+/// What the compilation of an app, which is a process of its own, may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compile {
+    /// Bytes of memory.
+    pub memory_limit: u64,
+    /// Processor time; the kernel counts it in whole seconds.
+    pub cpu_time: Duration,
+    /// Wall time: while the machine is busy, the compiler hardly runs.
+    pub time_limit: Duration,
+    /// Compilations at once; `None`: by the number of processors.
+    pub jobs: Option<NonZero<usize>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

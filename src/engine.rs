@@ -8,6 +8,7 @@
 mod address_space;
 mod artifact;
 mod cache;
+mod descriptors;
 mod settings;
 mod thread;
 mod ticker;
@@ -16,10 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 
 pub use address_space::{AllocatorSize, Footprint, plan};
-pub use artifact::{Code, CodeKind, CompileError, compile, compile_once, load_bytes};
+pub use artifact::{
+    COMPILE_THREADS, Code, CodeKind, CompileError, compatibility, compile, compile_once, load_bytes,
+};
 pub use cache::{CacheError, CodeCache, Loaded, Source};
+pub use descriptors::close_inherited;
 pub use settings::{Allocation, EngineSettings, units};
 #[cfg(test)]
 pub use thread::gives_way_to_all;
@@ -29,7 +34,7 @@ use crate::prepare::Kind;
 use ticker::EpochTicker;
 
 /// Which of the two engines a kind of app runs in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EngineKind {
     /// Without concurrent calls: wasi:http 0.2 and commands.
     Plain,

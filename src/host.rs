@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminHandler;
+use crate::compile::{self, Compiler};
 use crate::config::{HostConfig, Policy};
 use crate::deploy::{Builder, Deployer, Progress, restart};
 use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse};
@@ -47,6 +48,7 @@ pub struct Host {
     progress: watch::Receiver<Progress>,
     drain: Drain,
     drain_timeout: Duration,
+    compiler: Arc<Compiler>,
     stop: CancellationToken,
     background: JoinSet<()>,
     serving: Option<Runtime>,
@@ -66,10 +68,10 @@ impl Host {
     ///
     /// # Errors
     /// What makes serving impossible: a port in use, a code cache that others may write to, no address space.
-    pub fn start(config: &HostConfig, policy: Policy) -> anyhow::Result<Host> {
+    pub fn start(config: &HostConfig, policy: Policy, compile: compile::Way) -> anyhow::Result<Host> {
         let machine = Machine::this();
         let settings = engine_settings(config, &policy, &machine);
-        Host::start_on(machine, config, policy, settings)
+        Host::start_on(machine, config, policy, settings, compile)
     }
 
     /// The engine settings for this configuration on this machine.
@@ -84,6 +86,7 @@ impl Host {
         config: &HostConfig,
         policy: Policy,
         settings: EngineSettings,
+        compile: compile::Way,
     ) -> anyhow::Result<Host> {
         let record = Arc::new(Record::default());
         let settings = match config.verify_isolation {
@@ -112,6 +115,7 @@ impl Host {
                 .with_context(|| format!("cannot listen on {}", config.server.listen))?
         };
         let address = listener.local_addr();
+        let compiler = Arc::new(Compiler::new(compile, compile_limits(config, cpus)));
         let (restarts, orders) = restart::channel();
         let admin = AdminHandler::new(
             registry.clone(),
@@ -119,6 +123,7 @@ impl Host {
             budget.clone(),
             sizing.clone(),
             record.clone(),
+            compiler.clone(),
             restarts,
         );
         let mut host = Host {
@@ -130,6 +135,7 @@ impl Host {
             progress: watch::channel(Progress::default()).1,
             drain: Drain::new(),
             drain_timeout: config.server.drain_timeout,
+            compiler: compiler.clone(),
             stop: CancellationToken::new(),
             background: JoinSet::new(),
             serving: Some(serving),
@@ -141,6 +147,8 @@ impl Host {
         outbound.set_listeners(&listeners);
         let builder = Builder {
             outbound,
+            registry: registry.clone(),
+            compiler,
             compiling: Arc::new(Semaphore::new(compile_jobs(cpus))),
             policy: Arc::new(policy),
             numbers: AtomicU64::new(0),
@@ -179,6 +187,10 @@ impl Host {
         &self.budget
     }
 
+    pub fn compiler(&self) -> &Arc<Compiler> {
+        &self.compiler
+    }
+
     pub fn status(&self) -> crate::admin::Status {
         self.admin.status()
     }
@@ -201,6 +213,11 @@ impl Host {
         }
         self.stop.cancel();
         while self.background.join_next().await.is_some() {}
+        // After the deployer, to whom it would be deploys that failed.
+        self.compiler.stop();
+        if tokio::time::timeout(COMPILERS_END, self.compiler.stopped()).await.is_err() {
+            tracing::warn!("a compiler that was ended is still there");
+        }
         for app in self.registry.apps() {
             if let Some(release) = self.registry.retire(&app.app) {
                 release.drain().await;
@@ -306,12 +323,16 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.compiler.stop();
         // A runtime can't be waited for inside of one, which is where hosts are dropped in tests.
         for runtime in [self.serving.take(), self.control.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }
 }
+
+/// How long the kernel may take to end a compiler.
+const COMPILERS_END: Duration = Duration::from_secs(5);
 
 /// Threads for deploys, the operator and upkeep; compiling has the runtime's blocking threads.
 const CONTROL_THREADS: usize = 1;
@@ -323,6 +344,12 @@ const ADMIN_CONNECTIONS: usize = 64;
 /// takes long to compile doesn't hold up all others.
 fn compile_jobs(cpus: usize) -> usize {
     cpus.div_ceil(2).max(2)
+}
+
+/// What compiling may take. Without a number for the jobs it is by the processors.
+fn compile_limits(config: &HostConfig, cpus: usize) -> compile::Limits {
+    let asked = &config.compile;
+    compile::Limits::on(cpus, asked.jobs, asked.memory_limit, asked.cpu_time, asked.time_limit)
 }
 
 /// What the engines are made with: room for as many instances as the configuration asks for, or as there may be.

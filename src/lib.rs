@@ -24,6 +24,7 @@ pub mod pool;
 pub mod isolation;
 
 // A deploy's way: from a file to a release.
+pub mod compile;
 pub mod deploy;
 #[expect(unsafe_code, reason = "code is mapped and run, and the kernel is asked, here and nowhere else")]
 pub mod engine;

@@ -8,12 +8,21 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
+use crate::compile::queue::Asked;
 use crate::metrics::AppCounters;
 use crate::release::Release;
-use crate::router::{Conflict, Route, Router};
+use crate::router::{Conflict, Mount, Route, Router};
 
-/// The live releases as requests see them.
-pub type Live = Router<Arc<Release>>;
+/// What requests see.
+pub type Live = Router<Target>;
+
+/// What a route leads to.
+#[derive(Clone)]
+pub enum Target {
+    Live(Arc<Release>),
+    /// An app whose first release is being made: who asks for it brings it to the front.
+    Starting(Asked),
+}
 
 #[derive(Default)]
 pub struct Registry {
@@ -25,8 +34,18 @@ pub struct Registry {
 struct App {
     live: Option<Arc<Release>>,
     counters: Option<Arc<AppCounters>>,
+    /// Where its first release is to be.
+    starting: Option<Starting>,
     /// Why the app's present files are not live.
     problem: Option<String>,
+}
+
+/// An app that is not live and may become so.
+#[derive(Clone)]
+pub struct Starting {
+    pub hosts: Vec<String>,
+    pub mount: Mount,
+    pub asked: Asked,
 }
 
 /// Two apps claim one route: the one that runs stays.
@@ -76,35 +95,66 @@ impl Registry {
         let others = apps.values().filter_map(|app| app.live.as_ref()).filter(|live| live.app != release.app);
         // The new one comes last: of two that claim one route the running one stays.
         let all: Vec<&Arc<Release>> = others.chain([&release]).collect();
-        let (router, conflicts) = Router::build(all.iter().map(|release| route(release)));
-        if let Some(conflict) = conflicts.first() {
+        let starting = starting(&apps, &release.app);
+        let (router, conflicts) = Router::build(all.iter().map(|release| route(release)).chain(starting));
+        // An app that is not live yet takes no route from one that is.
+        if let Some(conflict) = conflicts.iter().find(|conflict| conflict.refused < all.len()) {
             let owner = all.get(conflict.holder).map_or("", |holder| &holder.app);
             return Err(RouteTaken::of(conflict, owner));
         }
         let app = apps.entry(release.app.clone()).or_default();
-        app.problem = None;
+        (app.problem, app.starting) = (None, None);
         let before = app.live.replace(release);
         self.live.store(Arc::new(router));
         Ok(before)
     }
 
+    /// Requests to these apps are told from now on that they are starting, unless a live app has the route. An app that
+    /// is live itself is left out.
+    pub fn expect(&self, expected: impl IntoIterator<Item = (Arc<str>, Starting)>) {
+        let mut apps = self.apps.lock();
+        let mut changed = false;
+        for (app, starting) in expected {
+            let app = apps.entry(app).or_default();
+            if app.live.is_some() || app.starting.as_ref().is_some_and(|known| known.is_at(&starting)) {
+                continue;
+            }
+            app.starting = Some(starting);
+            changed = true;
+        }
+        if changed {
+            self.reroute(&apps);
+        }
+    }
+
+    /// Takes back what [`Registry::expect`] said of an app: nothing comes of it.
+    pub fn unexpect(&self, app: &str) {
+        let mut apps = self.apps.lock();
+        if apps.get_mut(app).and_then(|app| app.starting.take()).is_some() {
+            self.reroute(&apps);
+        }
+    }
+
     /// Takes an app out of service and returns its release, to be drained.
     pub fn retire(&self, app: &str) -> Option<Arc<Release>> {
         let mut apps = self.apps.lock();
-        let retired = apps.remove(app).and_then(|app| app.live);
-        if retired.is_some() {
-            let (router, _) = Router::build(apps.values().filter_map(|app| app.live.as_ref()).map(route));
-            self.live.store(Arc::new(router));
+        let App { live, starting, .. } = apps.remove(app)?;
+        if live.is_some() || starting.is_some() {
+            self.reroute(&apps);
         }
-        retired
+        live
     }
 
     /// Notes why an app's present files are not live; what is live stays so. True if something is.
     pub fn problem(&self, app: &Arc<str>, problem: String) -> bool {
         let mut apps = self.apps.lock();
-        let app = apps.entry(app.clone()).or_default();
-        app.problem = Some(problem);
-        app.live.is_some()
+        let entry = apps.entry(app.clone()).or_default();
+        entry.problem = Some(problem);
+        let (is_live, was_starting) = (entry.live.is_some(), entry.starting.take().is_some());
+        if was_starting {
+            self.reroute(&apps);
+        }
+        is_live
     }
 
     /// Takes back what [`Registry::problem`] noted: the app's present files are the live ones.
@@ -124,8 +174,30 @@ impl Registry {
             })
             .collect()
     }
+
+    fn reroute(&self, apps: &BTreeMap<Arc<str>, App>) {
+        let live = apps.values().filter_map(|app| app.live.as_ref()).map(route);
+        let (router, _) = Router::build(live.chain(starting(apps, "")));
+        self.live.store(Arc::new(router));
+    }
 }
 
-fn route(release: &Arc<Release>) -> Route<Arc<Release>> {
-    Route { hosts: release.config.hosts.clone(), mount: release.mount.clone(), target: release.clone() }
+impl Starting {
+    fn is_at(&self, other: &Starting) -> bool {
+        self.hosts == other.hosts && self.mount == other.mount && self.asked.is(&other.asked)
+    }
+}
+
+fn route(release: &Arc<Release>) -> Route<Target> {
+    let target = Target::Live(release.clone());
+    Route { hosts: release.config.hosts.clone(), mount: release.mount.clone(), target }
+}
+
+/// The routes of the apps that are starting, but for one.
+fn starting(apps: &BTreeMap<Arc<str>, App>, but: &str) -> impl Iterator<Item = Route<Target>> {
+    let others = apps.iter().filter(move |(name, _)| ***name != *but);
+    others.filter_map(|(_, app)| {
+        let Starting { hosts, mount, asked } = app.starting.clone()?;
+        Some(Route { hosts, mount, target: Target::Starting(asked) })
+    })
 }

@@ -9,6 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
 use super::settings::{self, CommonArgs};
+use crate::compile::Way;
+use crate::compile::process::Program;
 use crate::config::{self, Overrides};
 use crate::host::Host;
 use crate::logging;
@@ -56,7 +58,9 @@ impl Serve {
         };
         logging::init(config.log.json, &config.log.level)?;
         settings::raise_file_limit();
-        let host = Host::start(&config, policy)?;
+        // Opened now, so that an upgrade of the file while the host runs changes nothing for it.
+        let program = Program::this().context("cannot open this program's own file to compile with")?;
+        let host = Host::start(&config, policy, Way::Child(program))?;
         tracing::info!(folder = %config.apps.folder.display(), "serving on http://{}", host.address());
         if let Some(admin) = host.admin_address() {
             tracing::info!("status on http://{admin}/status");

@@ -1,16 +1,17 @@
 //! The operator's file.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use super::layer::{Grant, Layer};
 use super::numbers::{
-    AUTO, Bounds, DAY, GIB, HOUR, KIB, MIB, Number, Numbers, RULES, SECOND, TIB, UNBOUNDED, Unit,
+    AUTO, Bounds, DAY, GIB, HOUR, KIB, MIB, MINUTE, Number, Numbers, RULES, SECOND, TIB, UNBOUNDED, Unit,
 };
 use super::reader::{self, Document, Given, Table};
 use super::{
-    Admin, Apps, Cache, HOST_FILE, HostConfig, LARGEST_HOST_FILE, Log, MemoryBudget, Overrides, Policy, Pool,
-    Problem,
+    Admin, Apps, Cache, Compile, HOST_FILE, HostConfig, LARGEST_HOST_FILE, Log, MemoryBudget, Overrides,
+    Policy, Pool, Problem,
 };
 use super::{Server, values};
 use crate::router::Mount;
@@ -47,6 +48,7 @@ pub(super) fn read_root(
         admin: admin(root.table("admin", "admin"), overrides),
         pool: pool(root.table("pool", "pool")),
         apps: apps(root.table("apps", "apps"), folder, overrides),
+        compile: compile(root.table("compile", "compile")),
         cache: cache(root.table("cache", "cache"), folder, overrides),
         log: log(root.table("log", "log"), overrides),
     };
@@ -114,6 +116,19 @@ fn apps(mut table: Table<'_>, base: &Path, overrides: &Overrides) -> Apps {
     };
     table.finish();
     apps
+}
+
+fn compile(mut table: Table<'_>) -> Compile {
+    let jobs = value(table.get("jobs", values::number_or_auto(Bounds::new(Unit::Count, 1, 64))));
+    let memory_limit = Bounds::new(Unit::Size, 64 * MIB, TIB);
+    let compile = Compile {
+        memory_limit: value(table.get("memory_limit", values::number(memory_limit))).unwrap_or(2 * GIB),
+        cpu_time: time(&mut table, "cpu_time", SECOND, DAY, 5 * MINUTE),
+        time_limit: time(&mut table, "time_limit", SECOND, DAY, 30 * MINUTE),
+        jobs: jobs.and_then(|jobs| NonZero::new(to_usize(jobs))),
+    };
+    table.finish();
+    compile
 }
 
 /// The folder is empty if there is nothing to derive it from.

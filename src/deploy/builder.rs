@@ -8,6 +8,8 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::compile::Compiler;
+use crate::compile::queue::{Asked, Standing};
 use crate::config::{self, AppConfig, Mode, Problem};
 use crate::engine::{
     Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Source, units,
@@ -16,7 +18,8 @@ use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, MakeError};
 use crate::metrics::AppCounters;
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
-use crate::prepare::{self, Checked, Refusal};
+use crate::prepare::{self, Checked, Kind, Refusal};
+use crate::registry::{Registry, Starting};
 use crate::release::{CodeOrigin, Release, pool_policy};
 use crate::router::{BadName, BadPath, Mount};
 
@@ -55,6 +58,8 @@ pub struct Sources {
     pub wasm: Bytes,
     /// The path and text of its config file.
     pub config: Option<(Box<Path>, String)>,
+    /// Whether a request waits for it.
+    pub asked: Asked,
 }
 
 /// Makes releases. One for the host; cheap to share.
@@ -64,7 +69,9 @@ pub struct Builder {
     pub policy: Arc<config::Policy>,
     pub budget: Budget,
     pub outbound: Arc<OutboundClient>,
-    /// Compilations under way at once, those of cold apps included.
+    pub registry: Arc<Registry>,
+    pub compiler: Arc<Compiler>,
+    /// Compilations of cold apps under way at once: theirs are part of a request.
     pub compiling: Arc<Semaphore>,
     /// The runtime that deploys run on.
     pub control: tokio::runtime::Handle,
@@ -91,36 +98,47 @@ impl Builder {
 
     /// The part of a deploy that works on bytes alone.
     fn prepare(&self, sources: Sources) -> Result<Prepared, DeployError> {
-        let Sources { app, file, wasm, config } = sources;
+        let Sources { app, file, wasm, config, asked } = sources;
         let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
         let mount = mount(&app, &config)?;
-        let checked = prepare::check(&wasm)?;
+        let starting = Starting { hosts: config.hosts.clone(), mount: mount.clone(), asked: asked.clone() };
+        self.registry.expect([(app.clone(), starting)]);
+        // Without the validator, which is the compiler's: an artifact in the code cache is of bytes that passed it.
+        let checked = prepare::check_known(&wasm)?;
         let engines = self.engines()?;
         let engine = engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
+        let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
+        let compile = || self.compile(&engines, checked.kind, &wasm, standing, asked);
+        let kind = CodeKind::of(checked.kind);
         let (code, origin) = if config.mode == Mode::Cold {
             // Compiled once all the same: a deploy that could never answer is refused now.
-            let payload = crate::engine::compile(engine, &wasm, CodeKind::of(checked.kind))?;
-            AppCode::link(
-                checked.kind,
-                &crate::engine::load_bytes(engine, &payload, CodeKind::of(checked.kind))?,
-            )
-            .map_err(link_error)?;
-            (PreparedCode::Cold(wasm), CodeOrigin::PerRequest)
+            let code = crate::engine::load_bytes(engine, &compile()?, kind)?;
+            AppCode::link(checked.kind, &code).map_err(link_error)?;
+            (PreparedCode::Cold(wasm.clone()), CodeOrigin::PerRequest)
         } else {
-            let digest = checked.digest.as_bytes();
-            let kind = CodeKind::of(checked.kind);
-            let loaded = self.cache.code_with(engine, kind, digest, || {
-                let _permit = self.control.block_on(self.compiling.acquire());
-                crate::engine::compile(engine, &wasm, kind)
-            })?;
+            let loaded = self.cache.code_with(engine, kind, checked.digest.as_bytes(), compile)?;
             let origin = match loaded.source {
                 Source::Cache => CodeOrigin::Loaded(loaded.took),
                 Source::Compiled => CodeOrigin::Compiled(loaded.took),
             };
             (PreparedCode::Loaded(loaded.code), origin)
         };
-        Ok(Prepared { app, file, config, mount, checked, engines: engines.clone(), code, origin })
+        Ok(Prepared { app, file, config, mount, checked, engines, code, origin })
+    }
+
+    /// Waits for its turn and compiles. Blocks.
+    fn compile(
+        &self,
+        engines: &Engines,
+        kind: Kind,
+        wasm: &[u8],
+        standing: Standing,
+        asked: Asked,
+    ) -> Result<Vec<u8>, CompileError> {
+        let place = self.control.block_on(self.compiler.line().place(standing, asked));
+        let place = place.map_err(|_| CompileError::Stopped)?;
+        self.compiler.compile(&place, engines, kind, wasm)
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {

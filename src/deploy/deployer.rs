@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +21,14 @@ use super::plan::{AfterRead, Planner, Step};
 use super::read::{Digests, ReadApp, ReadError, read};
 use super::scan::{self, FolderState, Found, ScanError, scan};
 use super::watcher::Watcher;
+use crate::compile::line::{Line, Place};
+use crate::compile::queue::{Asked, Standing};
 use crate::config;
 use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
-use crate::registry::Registry;
+use crate::registry::{Registry, Starting};
 use crate::release::Release;
+use crate::router::Mount;
 use restart::{Orders, Waiting};
 
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
@@ -59,7 +62,7 @@ pub struct Deployer {
     registry: Arc<Registry>,
     address: SocketAddr,
     jobs: JoinSet<Done>,
-    slots: Arc<Semaphore>,
+    slots: Arc<Line>,
     state: FolderState,
     /// The last look showed nothing that could be trusted: what is due has to wait for the watcher's next hint.
     is_blind: bool,
@@ -75,7 +78,7 @@ pub struct Deployer {
 /// What a job has come to.
 #[expect(clippy::large_enum_variant, reason = "there are few of them, and each is moved twice")]
 enum Done {
-    Read { app: AppName, found: Found, result: Result<ReadApp, ReadError>, slot: OwnedSemaphorePermit },
+    Read { app: AppName, found: Found, result: Result<ReadApp, ReadError>, asked: Asked, slot: Place },
     Built { app: AppName, digests: Digests, result: Result<Arc<Release>, DeployError>, waiting: Waiting },
     Moved { from: Arc<Release>, result: Result<Arc<Release>, DeployError> },
     Drained,
@@ -99,7 +102,7 @@ impl Deployer {
             registry,
             address,
             jobs: JoinSet::new(),
-            slots: Arc::new(Semaphore::new(MAX_DEPLOYS)),
+            slots: Line::new(MAX_DEPLOYS),
             state: FolderState::default(),
             is_blind: false,
             looks: 0,
@@ -156,12 +159,18 @@ impl Deployer {
         }
         self.report_problems();
         let plan = self.planner.look(&self.state, Instant::now());
+        let mut expected = Vec::new();
         for step in plan.steps {
             match step {
-                Step::Read { app, found } => self.start_reading(app, found),
+                Step::Read { app, found } => {
+                    let asked = Asked::default();
+                    expected.extend(starting(&app, &asked));
+                    self.start_reading(app, found, asked);
+                }
                 Step::Retire { app } => self.retire(&app),
             }
         }
+        self.registry.expect(expected);
         self.forget_gone();
         self.review_orders();
         self.looks += 1;
@@ -178,26 +187,30 @@ impl Deployer {
         }
     }
 
-    fn start_reading(&mut self, app: AppName, found: Found) {
+    fn start_reading(&mut self, app: AppName, found: Found, asked: Asked) {
         let slots = self.slots.clone();
         self.jobs.spawn(async move {
-            let slot = match slots.acquire_owned().await {
+            let slot = match slots.place(Standing::Other, asked.clone()).await {
                 Ok(slot) => slot,
-                // The semaphore is never closed.
+                // This line is never closed.
                 Err(_) => return Done::Drained,
             };
             let files = found.clone();
             let result = tokio::task::spawn_blocking(move || read(&files, MAX_APP_SIZE)).await;
             let result = result.unwrap_or(Err(ReadError::Changed));
-            Done::Read { app, found, result, slot }
+            Done::Read { app, found, result, asked, slot }
         });
     }
 
     fn feed_back(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Read { app, found, result: Ok(files), slot }) => {
-                match self.planner.read(&app, &found, &files.after, files.digests) {
-                    AfterRead::Deploy => self.start_building(app, found, files, slot),
+            Ok(Done::Read { app, found, result: Ok(files), asked, slot }) => {
+                let next = self.planner.read(&app, &found, &files.after, files.digests);
+                if next != AfterRead::Deploy {
+                    self.registry.unexpect(app.as_str());
+                }
+                match next {
+                    AfterRead::Deploy => self.start_building(app, found, files, asked, slot),
                     AfterRead::Nothing if self.planner.live(&app) == Some(files.digests) => {
                         // What is live was put back: whatever was wrong in between is over.
                         self.registry.solved(app.as_str());
@@ -208,6 +221,7 @@ impl Deployer {
             }
             Ok(Done::Read { app, found, result: Err(error), .. }) => {
                 self.planner.unreadable(&app, &found, &error, Instant::now());
+                self.registry.unexpect(app.as_str());
                 if !matches!(error, ReadError::Changed | ReadError::Gone) {
                     self.failed(&app, &error);
                     let answer = Err(self.failure(&app, error.to_string()));
@@ -224,7 +238,7 @@ impl Deployer {
         }
     }
 
-    fn start_building(&mut self, app: AppName, found: Found, files: ReadApp, slot: OwnedSemaphorePermit) {
+    fn start_building(&mut self, app: AppName, found: Found, files: ReadApp, asked: Asked, slot: Place) {
         let name: Arc<str> = app.as_str().into();
         let relative = |path: &std::path::Path| path.strip_prefix(&found.folder).unwrap_or(path).to_owned();
         let config = found.config.as_ref().zip(files.config);
@@ -233,6 +247,7 @@ impl Deployer {
             file: relative(&found.wasm.path).display().to_string(),
             wasm: files.wasm,
             config: config.map(|(stamp, text)| (relative(&stamp.path).into_boxed_path(), text)),
+            asked,
         };
         let (builder, counters, digests) =
             (self.builder.clone(), self.registry.counters(&name), files.digests);
@@ -401,4 +416,10 @@ impl Deployer {
         let pending = self.state.apps.keys().filter(|app| self.planner.outcome(app).is_none()).count();
         self.progress.send_replace(Progress { looks: self.looks, pending });
     }
+}
+
+/// Where an app is to be expected until its config is known: at the path of its name.
+fn starting(app: &AppName, asked: &Asked) -> Option<(Arc<str>, Starting)> {
+    let mount = Mount::of_app(app.as_str()).ok()?;
+    Some((app.as_str().into(), Starting { hosts: Vec::new(), mount, asked: asked.clone() }))
 }

@@ -28,11 +28,13 @@ use std::num::NonZero;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use crate::config::units::{format_duration, format_size};
 use crate::prepare;
 
 /// Version of the trailer's layout.
@@ -116,16 +118,47 @@ impl fmt::Display for Key {
 }
 
 /// Why bytes did not become runnable code. The text is Wasmtime's, with its causes.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
+    /// What the app's check found.
+    #[error("{0}")]
+    Refused(String),
     #[error("the code cannot be compiled: {0}")]
     Compile(String),
     #[error("the compiled code cannot be loaded: {0}")]
     Load(String),
+    #[error(
+        "compiling it takes more than {} of memory: make the app smaller, or have the operator raise memory_limit \
+         under [compile]", format_size(*.0)
+    )]
+    Memory(u64),
+    #[error(
+        "compiling it takes more than {} of processor time: make the app smaller, or have the operator raise \
+         cpu_time under [compile]", format_duration(*.0)
+    )]
+    CpuTime(Duration),
+    #[error(
+        "compiling it takes longer than {}: deploy it again when the machine is less busy, or have the operator \
+         raise time_limit under [compile]", format_duration(*.0)
+    )]
+    Time(Duration),
+    /// The process that compiles could not do so, for a reason that may be the app's or not.
+    #[error("the compiler {0}; the app is tried again when it changes or is restarted")]
+    Process(String),
+    #[error("the host is stopping")]
+    Stopped,
 }
 
-/// Threads that one compilation takes.
-const MOST_THREADS: usize = 4;
+/// What two engines have in common whose code is interchangeable, as hexadecimal digits: Wasmtime's version, the CPU's
+/// features and every setting that shapes code.
+pub fn compatibility(engine: &Engine) -> String {
+    let mut hasher = KeyHasher(Sha256::new_with_prefix(b"hostler compatibility"));
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Threads that one compilation takes at most.
+pub const COMPILE_THREADS: usize = 4;
 
 /// Compiles checked bytes (binary WebAssembly) to an artifact's payload. Blocks for as long as that takes.
 pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
@@ -148,7 +181,7 @@ pub fn compile_once<T: Send>(
 fn compile_threads(begin: fn()) -> Result<rayon::ThreadPool, CompileError> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     rayon::ThreadPoolBuilder::new()
-        .num_threads(cores.min(MOST_THREADS))
+        .num_threads(cores.min(COMPILE_THREADS))
         .thread_name(|index| format!("compile-{index}"))
         .start_handler(move |_| begin())
         .build()

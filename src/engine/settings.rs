@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
+use serde::{Deserialize, Serialize};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
 use super::EngineKind;
 use super::address_space::{Footprint, plan};
@@ -27,7 +27,7 @@ const STACK: u64 = 2 << 20;
 const MEMORY_GUARD: u64 = 32 << 20;
 
 /// Where an instance's memories, tables and stacks come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Allocation {
     /// Slots that are kept mapped and reused. The host's choice.
@@ -38,7 +38,7 @@ pub enum Allocation {
 
 /// The settings of both engines. Whatever changes compiled code enters the code cache's keys by way of Wasmtime's
 /// compatibility hash.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineSettings {
     pub allocation: Allocation,
     /// Units of the pool's budget: instances of all apps together.
@@ -121,6 +121,12 @@ impl EngineSettings {
             reset_is_broken: false,
             ..self.clone()
         }
+    }
+
+    /// An engine that compiles the same code as a host's with these settings, and runs none: without the address space
+    /// that the pooling allocator reserves for instances.
+    pub fn compiling_engine(&self, kind: EngineKind) -> wasmtime::Result<Engine> {
+        Engine::new(&EngineSettings { allocation: Allocation::OnDemand, ..self.clone() }.config(kind))
     }
 
     pub(super) fn config(&self, kind: EngineKind) -> Config {

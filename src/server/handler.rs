@@ -19,7 +19,7 @@ use super::seen::Seen;
 use crate::config;
 use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
 use crate::pool::{Lease, LeaseError};
-use crate::registry::Registry;
+use crate::registry::{Registry, Target};
 use crate::release::Release;
 use crate::router::NormalPath;
 
@@ -118,8 +118,14 @@ impl AppHandler {
     fn route(&self, parts: &Parts, seen: &mut Seen) -> Result<Routed, Refusal> {
         let path = NormalPath::parse(parts.uri.path())?;
         let live = self.0.registry.live();
-        let (release, prefix) = live.route(host(parts), &path).ok_or(Refusal::NoApp)?;
-        let release = release.clone();
+        let (found, prefix) = live.route(host(parts), &path).ok_or(Refusal::NoApp)?;
+        let release = match found {
+            Target::Live(release) => release.clone(),
+            Target::Starting(asked) => {
+                asked.note();
+                return Err(Refusal::Starting);
+            }
+        };
         // A command is told its mount and the rest apart, in variables made from the whole path.
         let seen_path = if release.kind.is_command() { path.as_str() } else { path.below(prefix) };
         let target = target(&parts.uri, seen_path)?;

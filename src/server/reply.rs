@@ -27,6 +27,8 @@ const RETRY_SPREAD: u32 = 2;
 pub enum Refusal {
     #[error("no app is served at this host and path")]
     NoApp,
+    #[error("the app is being made ready")]
+    Starting,
     #[error("{0}")]
     BadRequest(#[from] connection::Refusal),
     #[error("the request's path is refused: {0}")]
@@ -50,6 +52,7 @@ impl Refusal {
             Refusal::BadRequest(bad) => bad.status(),
             Refusal::BadPath(_) | Refusal::BadTarget => StatusCode::BAD_REQUEST,
             Refusal::Body(error) => error.status(),
+            Refusal::Starting => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Lease(LeaseError::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Lease(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Guest(failure) => match failure {
@@ -70,6 +73,7 @@ impl Refusal {
     /// What the client is told. The guest's own words are for the log, and for developers if they ask for them.
     fn public(&self) -> &'static str {
         match self.status() {
+            _ if matches!(self, Refusal::Starting) => "the app is not ready yet",
             StatusCode::NOT_FOUND => "no app is served here",
             StatusCode::INTERNAL_SERVER_ERROR => "the app failed",
             StatusCode::BAD_GATEWAY => "the app gave no valid answer",
@@ -89,7 +93,8 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
     let app = seen.release.as_ref().map_or("-", |release| &*release.app);
     match (status.is_server_error(), refusal) {
         // Overload is counted; a line for each would make it worse.
-        (
+        (true, Refusal::Starting)
+        | (
             true,
             Refusal::Lease(
                 LeaseError::Full

@@ -14,6 +14,7 @@ mod cache;
 mod cgi;
 mod cli;
 mod clocks;
+mod compile;
 mod documents;
 mod failures;
 mod fairness;

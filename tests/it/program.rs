@@ -79,10 +79,15 @@ impl Place {
 
     /// The same without choosing a port.
     pub async fn serve_as_told(&self, args: &[&str], env: &[(&str, &str)]) -> Server {
+        self.serve_by(Path::new(PROGRAM), args, env).await
+    }
+
+    /// The same by another file of the program.
+    pub async fn serve_by(&self, program: &Path, args: &[&str], env: &[(&str, &str)]) -> Server {
         let (log, address_file) = (self.at("log"), self.at("address"));
         let address_arg = address_file.to_str().expect("a text path").to_owned();
         let args = [&["serve", "--address-file", &address_arg], args].concat();
-        let mut command = self.command(&args, env);
+        let mut command = self.command_of(program, &args, env);
         command.stderr(std::fs::File::create(&log).expect("a log file"));
         let mut child = command.spawn().expect("a program to run");
         until("the program is ready", || {
@@ -99,13 +104,19 @@ impl Place {
 
     /// The program with these arguments, in this folder, with no other settings than these. Killed when dropped.
     pub fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hostler"));
+        self.command_of(Path::new(PROGRAM), args, env)
+    }
+
+    fn command_of(&self, program: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.0.path()).env_clear();
         command.env("HOSTLER_CACHE_DIR", cache_dir()).envs(env.iter().copied());
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 }
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hostler");
 
 /// One row of instances is enough for a test.
 const SMALL: &str = "[pool]\nmax_instances = 64\n";
@@ -128,6 +139,22 @@ impl Run {
 impl Server {
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it has not been waited for")
+    }
+
+    /// Where its status is, of one that was told to have it.
+    pub fn admin(&self) -> SocketAddr {
+        let log = self.log();
+        let (_, url) = log.split_once("status on http://").expect("a line in the log");
+        url.split('/').next().and_then(|address| address.parse().ok()).expect("an address")
+    }
+
+    /// Ends it as nothing does that asks first.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a process of ours");
     }
 
     /// What was logged so far.

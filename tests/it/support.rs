@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hostler::compile::Way;
+use hostler::compile::process::Program;
 use hostler::config::{self, Overrides};
 use hostler::engine::EngineSettings;
 use hostler::host::{Host, Leftovers};
@@ -291,7 +293,9 @@ impl Builder {
         };
         let (config, policy) =
             config::load_host(Some(&file), &overrides).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let host = Host::start_on(Machine::at(machine), &config, policy, settings).expect("a host");
+        let host =
+            Host::start_on(Machine::at(machine), &config, policy, settings, Way::Child(compiling_program()))
+                .expect("a host");
         let mut progress = host.progress();
         tokio::time::timeout(PATIENCE * 4, progress.wait_for(|progress| progress.settled()))
             .await
@@ -309,6 +313,11 @@ pub fn put(path: &Path, bytes: &[u8]) {
     partial.push(".part");
     std::fs::write(&partial, bytes).expect("a file");
     std::fs::rename(&partial, path).expect("its place");
+}
+
+/// What compiles for the tests' hosts, which are not the program themselves.
+pub fn compiling_program() -> Program {
+    Program::at(Path::new(env!("CARGO_BIN_EXE_hostler"))).expect("the program")
 }
 
 /// One code cache for all tests: a large guest is compiled once.

@@ -15,7 +15,10 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "[admin]\nsomething = 1",
             "hostler.toml:2: admin.something: unknown key, the known ones here are listen",
         ),
-        ("memory_limit = 1", "hostler.toml:1: memory_limit: unknown key here, it belongs in [defaults]"),
+        (
+            "memory_limit = 1",
+            "hostler.toml:1: memory_limit: unknown key here, it belongs in [compile] or [defaults]",
+        ),
         (
             "[apps]\nlisten = 1",
             "hostler.toml:2: apps.listen: unknown key here, it belongs in [admin] or [server]",
@@ -142,6 +145,17 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
          memory_budget, queue_size",
         ),
         (
+            "[compile]\nmemory_limit = \"1MiB\"",
+            "hostler.toml:2: compile.memory_limit: too small, the least is 64MiB",
+        ),
+        ("[compile]\ncpu_time = \"500ms\"", "hostler.toml:2: compile.cpu_time: too small, the least is 1s"),
+        ("[compile]\njobs = 0", "hostler.toml:2: compile.jobs: too small, the least is 1"),
+        (
+            "[compile]\nmemory = 1",
+            "hostler.toml:2: compile.memory: unknown key, the known ones here are cpu_time, jobs, \
+         memory_limit, time_limit",
+        ),
+        (
             "[grants.a]\nmin_instances = 3\nmax_instances = 2",
             "hostler.toml:2: grants.\"a\".min_instances: 3 is more than max_instances, 2",
         ),
@@ -226,4 +240,18 @@ fn the_pool_is_sized_by_the_machine_unless_it_has_a_number() {
     assert_eq!(pool("[pool]\nmemory_budget = \"50%\"").memory_budget, MemoryBudget::Share(50));
     assert_eq!(pool("[pool]\nmemory_budget = \"2GiB\"").memory_budget, MemoryBudget::Size(2 << 30));
     assert_eq!(pool("[pool]\nmemory_budget = 20_000_000").memory_budget, MemoryBudget::Size(20_000_000));
+}
+
+#[test]
+fn what_compiling_may_take_is_the_operators_to_say() {
+    let compile = |text: &str| host(text).unwrap().0.compile;
+    let default = compile("");
+    assert_eq!((default.memory_limit, default.jobs), (2 << 30, None));
+    let given =
+        compile("[compile]\nmemory_limit = \"64MiB\"\ncpu_time = \"1s\"\ntime_limit = \"2s\"\njobs = 3");
+    assert_eq!((given.memory_limit, given.jobs.map(std::num::NonZero::get)), (64 << 20, Some(3)));
+    assert_eq!((given.cpu_time, given.time_limit), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!(compile("[compile]\njobs = \"auto\"").jobs, None);
+    let [problem] = &app_problems("", "[compile]\njobs = 1")[..] else { panic!("one problem") };
+    assert!(problem.starts_with("shop.toml:1: compile: unknown key"), "{problem}");
 }

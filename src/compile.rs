@@ -1,0 +1,174 @@
+//! Compiling aside: apps' bytes become machine code in a process of its own, while the host serves.
+//!
+//! ```text
+//! host   | line ──a place──> process ──job on stdin──>  child | confine, check, compile
+//!        |                      ^                             |
+//!        |                      └──answer on stdout, exit ────┘
+//! ```
+//!
+//! A compiler that is given hostile bytes may take minutes or gigabytes, or crash; none of that can be stopped within a
+//! process, or kept from harming it. So it is the same program once more, `hostler compile`, which gives itself the
+//! lowest priority and limits of memory and time before it looks at the bytes. Whatever becomes of it, the host has a
+//! release less and nothing else.
+//!
+//! What stays in the host before that is [`prepare::check_known`]: one pass over the sections' headers and a digest, in
+//! time that grows with the file alone and with bounded lists, which names the kind of app and refuses what is none. The
+//! validator looks into every function and takes several times as long; it runs in the child, right before the compiler.
+//!
+//! Reading order: [`queue`] is the pure policy of who compiles next; [`line`] is what waits by it; [`job`] is what host
+//! and child say to each other; [`process`] starts a child and waits for its end; [`child`] is the child.
+
+pub mod child;
+mod confine;
+pub mod job;
+pub mod line;
+pub mod process;
+pub mod queue;
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines};
+use crate::prepare::{self, Kind};
+use line::{Line, Place};
+use process::{Children, Program};
+
+/// Where the compiler runs.
+pub enum Way {
+    /// In a child process: this program with the verb `compile`.
+    Child(Program),
+    /// In this process, without limits: for programs that have the library in them and are not `hostler` themselves.
+    InProcess,
+}
+
+/// What all compilations of a host may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory of one child.
+    pub memory: u64,
+    /// Processor time of one child.
+    pub cpu_time: Duration,
+    /// From the start of a child to its end.
+    pub time: Duration,
+    /// Children at once.
+    pub jobs: NonZero<usize>,
+    /// Processors that all children share.
+    pub processors: NonZero<usize>,
+}
+
+/// Compiles apps, a few at once. One for the host.
+pub struct Compiler {
+    way: Way,
+    limits: Limits,
+    line: Arc<Line>,
+    children: Children,
+}
+
+/// How much there is to compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Compilers that run.
+    pub running: usize,
+    /// Apps that wait for their turn.
+    pub waiting: usize,
+}
+
+impl Limits {
+    /// Half of the `cpus` for all children together, so that serving keeps the rest. `jobs`: how many at once; unless
+    /// somebody has said that, as many as each have some processors, but two at least, so that an app which takes long
+    /// to compile doesn't hold up all others.
+    pub fn on(
+        cpus: usize,
+        jobs: Option<NonZero<usize>>,
+        memory: u64,
+        cpu_time: Duration,
+        time: Duration,
+    ) -> Limits {
+        let processors = NonZero::new(cpus / 2).unwrap_or(NonZero::<usize>::MIN);
+        let by_processors = NonZero::new((processors.get() / engine::COMPILE_THREADS).max(2));
+        let jobs = jobs.or(by_processors).unwrap_or(NonZero::<usize>::MIN);
+        Limits { memory, cpu_time, time, jobs, processors }
+    }
+}
+
+impl Compiler {
+    pub fn new(way: Way, limits: Limits) -> Compiler {
+        let line = Line::new(limits.jobs.get());
+        Compiler { way, limits, line, children: Children::default() }
+    }
+
+    /// Where to wait for a place, which [`Compiler::compile`] wants to see.
+    pub fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// Checks an app's bytes and compiles them to what [`engine::compile`] makes of them in these engines. Blocks for as
+    /// long as that takes.
+    ///
+    /// # Errors
+    /// See [`CompileError`]. Nothing is left of a child that failed.
+    pub fn compile(
+        &self,
+        _: &Place,
+        engines: &Engines,
+        kind: Kind,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, CompileError> {
+        let engine_kind = EngineKind::of(kind);
+        let engine = engines.get(engine_kind).map_err(|error| CompileError::Compile(format!("{error:#}")))?;
+        match &self.way {
+            Way::InProcess => checked_compile(engine, kind, bytes),
+            Way::Child(program) => {
+                let compatibility = engine::compatibility(engine);
+                let job = job::Job::new(engines.settings(), engine_kind, &compatibility, bytes, &self.limits);
+                self.children.run(program, &job, bytes, &self.limits)
+            }
+        }
+    }
+
+    /// Ends all compilations, and lets no other one begin.
+    pub fn stop(&self) {
+        self.line.close();
+        self.children.stop();
+    }
+
+    /// Waits until no child is left.
+    pub async fn stopped(&self) {
+        self.children.gone().await;
+    }
+
+    pub fn status(&self) -> Status {
+        Status { running: self.children.running(), waiting: self.line.waiting() }
+    }
+}
+
+/// What becomes of an app's bytes, wherever it is done.
+fn checked_compile(engine: &wasmtime::Engine, kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+    prepare::check(bytes).map_err(|refusal| CompileError::Refused(refusal.to_string()))?;
+    engine::compile(engine, bytes, CodeKind::of(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(cpus: usize, jobs: Option<usize>) -> (usize, usize) {
+        let jobs = jobs.and_then(NonZero::new);
+        let limits = Limits::on(cpus, jobs, 1, Duration::ZERO, Duration::ZERO);
+        (limits.processors.get(), limits.jobs.get())
+    }
+
+    #[test]
+    fn compiling_has_half_of_the_processors_and_one_large_app_never_the_only_place() {
+        assert_eq!(limits(0, None), (1, 2));
+        assert_eq!(limits(1, None), (1, 2));
+        assert_eq!(limits(2, None), (1, 2));
+        assert_eq!(limits(3, None), (1, 2));
+        assert_eq!(limits(8, None), (4, 2));
+        assert_eq!(limits(64, None), (32, 8));
+        assert_eq!(limits(64, Some(1)), (32, 1));
+    }
+}

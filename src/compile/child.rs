@@ -1,0 +1,43 @@
+//! The child: one job from standard input, one answer to standard output, and the end.
+
+use std::io::{self, Read};
+
+use super::confine::confine;
+use super::job::{Answer, Job};
+use crate::engine::{self, CodeKind, CompileError};
+use crate::prepare;
+
+/// Does the job. What is wrong with the app is an answer; an error is what kept the child from giving one.
+pub fn run() -> io::Result<()> {
+    engine::close_inherited()?;
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("no job on standard input: {error}"));
+    let (job, mut from) = Job::read(io::stdin()).map_err(told)?;
+    confine(&job).map_err(|error| io::Error::new(error.kind(), format!("can't limit itself: {error}")))?;
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != job.length {
+        return Err(io::Error::other("the app's bytes end early"));
+    }
+    let (answer, payload) = answer(&job, &bytes);
+    answer.write(io::stdout(), &payload)
+}
+
+fn answer(job: &Job, bytes: &[u8]) -> (Answer, Vec<u8>) {
+    let engine = match job.settings.compiling_engine(job.engine) {
+        Ok(engine) => engine,
+        Err(error) => return (Answer::Failed { reason: format!("{error:#}") }, Vec::new()),
+    };
+    let compatibility = engine::compatibility(&engine);
+    if compatibility != job.compatibility {
+        return (Answer::Mismatch { compatibility }, Vec::new());
+    }
+    let kind = match prepare::check(bytes) {
+        Ok(checked) => CodeKind::of(checked.kind),
+        Err(refusal) => return (Answer::Refused { reason: refusal.to_string() }, Vec::new()),
+    };
+    match engine::compile(&engine, bytes, kind) {
+        Ok(payload) => (Answer::Compiled { compatibility, length: payload.len() as u64 }, payload),
+        Err(CompileError::Compile(reason)) => (Answer::Failed { reason }, Vec::new()),
+        Err(other) => (Answer::Failed { reason: other.to_string() }, Vec::new()),
+    }
+}
