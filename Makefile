@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account troubles leavers slow-writes redeploys soak side-by-side
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile troubles leavers slow-writes redeploys soak side-by-side
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -56,6 +56,9 @@ bench-brake: ## What an app that cannot start costs at 1,000 requests a second (
 
 bench-account: ## How much of the processor time the apps account for (1 minute)
 	cargo bench --bench load -- account
+
+bench-compile: ## What compiling a 30 MB app does to another app's latencies (some minutes)
+	cargo bench --bench load -- compile
 
 troubles: ## 50 guests of each kind that never ends, at once (some GiB of memory, a minute)
 	cargo test --test it clocks::fifty -- --ignored --nocapture

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A compiler that is given hostile bytes may take minutes or gigabytes, or crash; none of that can be stopped within a
-//! process, or kept from harming it. So it is the same program once more, `hostler compile`, which gives itself the
-//! lowest priority and limits of memory and time before it looks at the bytes. Whatever becomes of it, the host has a
+//! process, or kept from harming it. So it is the same program once more, `hostler compile`, which gives itself a
+//! low priority and limits of memory and time before it looks at the bytes. Whatever becomes of it, the host has a
 //! release less and nothing else.
 //!
 //! What stays in the host before that is [`prepare::check_known`]: one pass over the sections' headers and a digest, in
@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::config;
 use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines};
 use crate::prepare::{self, Kind};
 use line::{Line, Place};
@@ -53,6 +54,8 @@ pub struct Limits {
     pub cpu_time: Duration,
     /// From the start of a child to its end.
     pub time: Duration,
+    /// Their priority, as `nice` counts it.
+    pub nice: u8,
     /// Children at once.
     pub jobs: NonZero<usize>,
     /// Processors that all children share.
@@ -77,20 +80,20 @@ pub struct Status {
 }
 
 impl Limits {
-    /// Half of the `cpus` for all children together, so that serving keeps the rest. `jobs`: how many at once; unless
-    /// somebody has said that, as many as each have some processors, but two at least, so that an app which takes long
-    /// to compile doesn't hold up all others.
-    pub fn on(
-        cpus: usize,
-        jobs: Option<NonZero<usize>>,
-        memory: u64,
-        cpu_time: Duration,
-        time: Duration,
-    ) -> Limits {
+    /// Half of the `cpus` for all children together, so that serving keeps the rest. Unless the operator has said how many
+    /// there are at once, as many as each have some processors, but two at least, so that an app which takes long to
+    /// compile doesn't hold up all others.
+    pub fn of(config: &config::Compile, cpus: usize) -> Limits {
         let processors = NonZero::new(cpus / 2).unwrap_or(NonZero::<usize>::MIN);
         let by_processors = NonZero::new((processors.get() / engine::COMPILE_THREADS).max(2));
-        let jobs = jobs.or(by_processors).unwrap_or(NonZero::<usize>::MIN);
-        Limits { memory, cpu_time, time, jobs, processors }
+        Limits {
+            memory: config.memory_limit,
+            cpu_time: config.cpu_time,
+            time: config.time_limit,
+            nice: config.nice,
+            jobs: config.jobs.or(by_processors).unwrap_or(NonZero::<usize>::MIN),
+            processors,
+        }
     }
 }
 
@@ -156,8 +159,8 @@ mod tests {
     use super::*;
 
     fn limits(cpus: usize, jobs: Option<usize>) -> (usize, usize) {
-        let jobs = jobs.and_then(NonZero::new);
-        let limits = Limits::on(cpus, jobs, 1, Duration::ZERO, Duration::ZERO);
+        let config = config::Compile { jobs: jobs.and_then(NonZero::new), ..config::Compile::default() };
+        let limits = Limits::of(&config, cpus);
         (limits.processors.get(), limits.jobs.get())
     }
 

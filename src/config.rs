@@ -305,6 +305,8 @@ pub struct Compile {
     pub cpu_time: Duration,
     /// Wall time: while the machine is busy, the compiler hardly runs.
     pub time_limit: Duration,
+    /// How much later than others it gets a processor, as `nice` counts it: 19 is the lowest priority.
+    pub nice: u8,
     /// Compilations at once; `None`: by the number of processors.
     pub jobs: Option<NonZero<usize>>,
 }

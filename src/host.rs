@@ -115,7 +115,7 @@ impl Host {
                 .with_context(|| format!("cannot listen on {}", config.server.listen))?
         };
         let address = listener.local_addr();
-        let compiler = Arc::new(Compiler::new(compile, compile_limits(config, cpus)));
+        let compiler = Arc::new(Compiler::new(compile, compile::Limits::of(&config.compile, cpus)));
         let (restarts, orders) = restart::channel();
         let admin = AdminHandler::new(
             registry.clone(),
@@ -344,12 +344,6 @@ const ADMIN_CONNECTIONS: usize = 64;
 /// takes long to compile doesn't hold up all others.
 fn compile_jobs(cpus: usize) -> usize {
     cpus.div_ceil(2).max(2)
-}
-
-/// What compiling may take. Without a number for the jobs it is by the processors.
-fn compile_limits(config: &HostConfig, cpus: usize) -> compile::Limits {
-    let asked = &config.compile;
-    compile::Limits::on(cpus, asked.jobs, asked.memory_limit, asked.cpu_time, asked.time_limit)
 }
 
 /// What the engines are made with: room for as many instances as the configuration asks for, or as there may be.

@@ -183,6 +183,12 @@ impl Registry {
 }
 
 impl Starting {
+    /// Where an app is expected until its config is known: at the path of its name, if it makes one.
+    pub fn by_name(app: &str, asked: &Asked) -> Option<(Arc<str>, Starting)> {
+        let mount = Mount::of_app(app).ok()?;
+        Some((app.into(), Starting { hosts: Vec::new(), mount, asked: asked.clone() }))
+    }
+
     fn is_at(&self, other: &Starting) -> bool {
         self.hosts == other.hosts && self.mount == other.mount && self.asked.is(&other.asked)
     }

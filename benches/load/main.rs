@@ -5,13 +5,16 @@
 //! - `overload`: what is still answered when more is asked than can be (`make bench-overload`)
 //! - `brake`: what an app that can't start costs (`make bench-brake`)
 //! - `account`: how much of the processor time the apps account for (`make bench-account`)
+//! - `compile`: what compiling a large app does to another app (`make bench-compile`)
 //!
 //! Each prints a table and writes its figures to `target/load/`. Needs the guests: `make guests`. With
 //! `HOSTLER_BENCH_PROGRAM` set to another `hostler`, that one is measured by the same load.
 
 mod account;
 mod brake;
+mod compile;
 mod fairness;
+mod large_app;
 mod open_loop;
 mod overload;
 mod stage;
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         ["overload"] => runtime.block_on(overload::run(&stage)),
         ["account"] => runtime.block_on(account::run(&stage)),
         ["brake"] => runtime.block_on(brake::run(&stage)),
-        _ => bail!("say which: fairness, overload, brake or account"),
+        ["compile"] => runtime.block_on(compile::run(&stage)),
+        _ => bail!("say which: fairness, overload, brake, account or compile"),
     }
 }

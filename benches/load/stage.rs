@@ -22,7 +22,7 @@ pub struct Stage {
 pub struct Host {
     pub server: Server,
     pub admin: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// An app of a host: its name, its code, and its own configuration.
@@ -97,7 +97,7 @@ impl Stage {
         if let Some(line) = server.log().first() {
             anyhow::bail!("the host complains: {line}");
         }
-        Ok(Host { server, admin, _folder: folder })
+        Ok(Host { server, admin, folder })
     }
 
     /// Writes what a bench found to `target/load/NAME.json`, with where it was found.
@@ -121,6 +121,13 @@ impl Stage {
 }
 
 impl Host {
+    /// Puts another app into the folder, as a whole.
+    pub fn put(&self, name: &str, wasm: &[u8]) -> anyhow::Result<()> {
+        let at = |name: String| self.folder.path().join("apps").join(name);
+        std::fs::write(at(format!("{name}.part")), wasm)?;
+        Ok(std::fs::rename(at(format!("{name}.part")), at(format!("{name}.wasm")))?)
+    }
+
     /// The bytes of a GET request.
     pub fn request(&self, path: &str) -> Bytes {
         let asked =

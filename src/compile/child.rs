@@ -13,7 +13,7 @@ pub fn run() -> io::Result<()> {
     let told = |error: io::Error| io::Error::new(error.kind(), format!("no job on standard input: {error}"));
     let (job, mut from) = Job::read(io::stdin()).map_err(told)?;
     confine(&job).map_err(|error| io::Error::new(error.kind(), format!("can't limit itself: {error}")))?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(job.length).map_err(io::Error::other)?);
     from.read_to_end(&mut bytes)?;
     if bytes.len() as u64 != job.length {
         return Err(io::Error::other("the app's bytes end early"));

@@ -10,10 +10,6 @@ use rustix::thread::CpuSet;
 
 use super::job::Job;
 
-/// The lowest there is: whoever serves runs before it at once. It stays in the host's session, since the kernel may
-/// compare priorities within a session only.
-const NICE: i32 = 19;
-
 /// Of the OOM killer's marks the greatest: it takes the compiler before it takes the host.
 const FIRST_TO_GO: &str = "1000";
 
@@ -22,7 +18,7 @@ pub fn confine(job: &Job) -> io::Result<()> {
     // The program was started by a descriptor's name, which is no name to find it by.
     rustix::thread::set_name(c"hostler-compile")?;
     die_with(job.host)?;
-    rustix::process::setpriority_process(None, NICE)?;
+    give_way(job.nice)?;
     // A core dump would be the app's bytes in somebody's folder.
     limit(Resource::Core, 0)?;
     // What is written to, and no address space that is only reserved, of which an allocator takes much for each thread.
@@ -45,11 +41,23 @@ fn die_with(host: u32) -> io::Result<()> {
     if parent == Some(host) { Ok(()) } else { Err(io::Error::other("the host has ended")) }
 }
 
+/// Lets others run first. The process stays in the host's session, since the kernel may compare priorities within a
+/// session only.
+fn give_way(nice: u8) -> io::Result<()> {
+    // A host that is itself started with less priority than this can't have more for its compiler.
+    let nice = rustix::process::getpriority_process(None)?.max(nice.into());
+    Ok(rustix::process::setpriority_process(None, nice)?)
+}
+
+/// Sets a limit for good.
 fn limit(resource: Resource, limit: u64) -> io::Result<()> {
     // One that was set before on the host is not raised.
     let hard = rustix::process::getrlimit(resource).maximum;
     let limit = hard.map_or(limit, |hard| hard.min(limit));
-    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: hard })?)
+    // A process at the hard limit of processor time is killed and doesn't show why: a second before, it does.
+    let spare = u64::from(matches!(resource, Resource::Cpu));
+    let hard = hard.map_or(limit.saturating_add(spare), |hard| hard.min(limit.saturating_add(spare)));
+    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(hard) })?)
 }
 
 /// The last of those that it may use: the first ones have the most to do for the kernel already.

@@ -30,6 +30,8 @@ pub struct Job {
     pub memory: u64,
     /// Seconds of processor time.
     pub cpu_time: u64,
+    /// Its priority, as `nice` counts it.
+    pub nice: u8,
     /// Processors that it may use.
     pub processors: usize,
     /// The process that it must not outlive.
@@ -65,6 +67,7 @@ impl Job {
             length: bytes.len() as u64,
             memory: limits.memory,
             cpu_time: limits.cpu_time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+            nice: limits.nice,
             processors: limits.processors.get(),
             host: std::process::id(),
         }
@@ -182,7 +185,9 @@ mod tests {
 
     #[test]
     fn a_job_comes_with_its_bytes_and_nothing_behind_them() {
-        let limits = Limits::on(2, None, 1 << 20, std::time::Duration::from_millis(1500), Default::default());
+        let cpu_time = std::time::Duration::from_millis(1500);
+        let config = crate::config::Compile { cpu_time, ..Default::default() };
+        let limits = Limits::of(&config, 2);
         let job = Job::new(&EngineSettings::default(), EngineKind::Concurrent, HASH, b"\0asm", &limits);
         assert_eq!(job.cpu_time, 2, "the kernel counts seconds");
         let mut bytes = Vec::new();

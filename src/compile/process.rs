@@ -190,25 +190,33 @@ fn failure(status: ExitStatus, was_late: bool, said: &[u8], limits: &Limits) -> 
     let signal = status.signal().and_then(Signal::from_named_raw);
     Some(match (status.code(), signal) {
         (Some(0), _) => return None,
-        (Some(code), _) => CompileError::Process(format!("ended with code {code}{words}")),
-        (None, Some(Signal::XCPU)) => CompileError::CpuTime(limits.cpu_time),
+        _ if has_no_memory(said) => CompileError::Memory(limits.memory),
         // The artifact itself is larger than the memory that it may be made in.
         (None, Some(Signal::XFSZ)) => CompileError::Memory(limits.memory),
-        // What Rust does when there is no memory: it says this, and aborts.
-        (None, Some(Signal::ABORT)) if words.contains("memory allocation of") => {
-            CompileError::Memory(limits.memory)
-        }
+        (None, Some(Signal::XCPU)) => CompileError::CpuTime(limits.cpu_time),
         (None, Some(Signal::KILL)) => CompileError::Process(
             "was killed, by somebody or by the kernel because the machine has too little memory".to_owned(),
         ),
+        (Some(code), _) => CompileError::Process(format!("ended with code {code}{words}")),
         (None, _) => {
             CompileError::Process(format!("crashed (signal {}){words}", status.signal().unwrap_or_default()))
         }
     })
 }
 
+/// What a Rust program says when there is no memory, and what the arenas in the compiler say.
+fn has_no_memory(said: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(said);
+    said.contains("memory allocation of") || said.contains("out of memory")
+}
+
 fn memory_file(name: &str) -> io::Result<File> {
-    Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
+    // Kernels can be told to give no others than these; those before 6.3 don't know them.
+    let made = match memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL) {
+        Err(rustix::io::Errno::INVAL) => memfd_create(name, MemfdFlags::CLOEXEC),
+        made => made,
+    };
+    Ok(File::from(made?))
 }
 
 fn from_start(mut file: File) -> io::Result<File> {

@@ -34,6 +34,13 @@ impl Default for Pool {
     }
 }
 
+impl Default for Compile {
+    fn default() -> Self {
+        let minutes = |minutes| std::time::Duration::from_millis(minutes * MINUTE);
+        Self { memory_limit: 2 * GIB, cpu_time: minutes(5), time_limit: minutes(30), nice: 19, jobs: None }
+    }
+}
+
 pub(super) fn read_root(
     doc: &Document<'_>,
     mut root: Table<'_>,
@@ -120,11 +127,17 @@ fn apps(mut table: Table<'_>, base: &Path, overrides: &Overrides) -> Apps {
 
 fn compile(mut table: Table<'_>) -> Compile {
     let jobs = value(table.get("jobs", values::number_or_auto(Bounds::new(Unit::Count, 1, 64))));
+    let nice = value(table.get("nice", values::number(Bounds::new(Unit::Count, 0, 19))));
     let memory_limit = Bounds::new(Unit::Size, 64 * MIB, TIB);
+    let memory_limit = value(table.get("memory_limit", values::number(memory_limit)));
+    let times = values::number(Bounds::new(Unit::Time, SECOND, DAY));
+    let mut span = |key| value(table.get(key, &times)).map(std::time::Duration::from_millis);
+    let default = Compile::default();
     let compile = Compile {
-        memory_limit: value(table.get("memory_limit", values::number(memory_limit))).unwrap_or(2 * GIB),
-        cpu_time: time(&mut table, "cpu_time", SECOND, DAY, 5 * MINUTE),
-        time_limit: time(&mut table, "time_limit", SECOND, DAY, 30 * MINUTE),
+        memory_limit: memory_limit.unwrap_or(default.memory_limit),
+        cpu_time: span("cpu_time").unwrap_or(default.cpu_time),
+        time_limit: span("time_limit").unwrap_or(default.time_limit),
+        nice: nice.and_then(|nice| u8::try_from(nice).ok()).unwrap_or(default.nice),
         jobs: jobs.and_then(|jobs| NonZero::new(to_usize(jobs))),
     };
     table.finish();

@@ -28,7 +28,6 @@ use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
 use crate::registry::{Registry, Starting};
 use crate::release::Release;
-use crate::router::Mount;
 use restart::{Orders, Waiting};
 
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
@@ -164,7 +163,7 @@ impl Deployer {
             match step {
                 Step::Read { app, found } => {
                     let asked = Asked::default();
-                    expected.extend(starting(&app, &asked));
+                    expected.extend(Starting::by_name(app.as_str(), &asked));
                     self.start_reading(app, found, asked);
                 }
                 Step::Retire { app } => self.retire(&app),
@@ -416,10 +415,4 @@ impl Deployer {
         let pending = self.state.apps.keys().filter(|app| self.planner.outcome(app).is_none()).count();
         self.progress.send_replace(Progress { looks: self.looks, pending });
     }
-}
-
-/// Where an app is to be expected until its config is known: at the path of its name.
-fn starting(app: &AppName, asked: &Asked) -> Option<(Arc<str>, Starting)> {
-    let mount = Mount::of_app(app.as_str()).ok()?;
-    Some((app.as_str().into(), Starting { hosts: Vec::new(), mount, asked: asked.clone() }))
 }

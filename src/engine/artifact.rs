@@ -139,7 +139,7 @@ pub enum CompileError {
     CpuTime(Duration),
     #[error(
         "compiling it takes longer than {}: deploy it again when the machine is less busy, or have the operator \
-         raise time_limit under [compile]", format_duration(*.0)
+         raise time_limit or lower nice under [compile]", format_duration(*.0)
     )]
     Time(Duration),
     /// The process that compiles could not do so, for a reason that may be the app's or not.

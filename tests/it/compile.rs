@@ -4,13 +4,11 @@
 mod compiler;
 mod slow;
 
-use std::num::NonZero;
-use std::time::Duration;
-
 use futures_util::FutureExt;
 use hostler::compile::job::{Answer, Job};
 use hostler::compile::queue::{Asked, Standing};
 use hostler::compile::{Compiler, Limits, Way};
+use hostler::config;
 use hostler::engine::{EngineKind, EngineSettings, Engines, compatibility};
 use hostler::prepare::Kind;
 use rustix::process::Signal;
@@ -20,10 +18,15 @@ use crate::support::{PATIENCE, TestHost, compiling_program, guest, until};
 use compiler::{Child, compilers_of};
 use slow::{slow_app, slow_app_of};
 
-/// A host with a code cache of its own, so that every app is compiled.
-async fn serve(place: &Place, config: &str) -> Server {
-    place.config(config);
+/// A host with a code cache of its own, so that every app is compiled; `keys` are those of `[compile]`.
+async fn serve(place: &Place, keys: &str) -> Server {
+    configure(place, keys);
     place.serve(&["--cache-dir", place.at("cache").to_str().expect("a text path")], &[]).await
+}
+
+/// The compilers have the priority of everyone, so that a busy machine doesn't make the tests wait.
+fn configure(place: &Place, keys: &str) {
+    place.config(&format!("[compile]\nnice = 0\n{keys}"));
 }
 
 /// Waits until the host has a compiler, and returns it.
@@ -114,12 +117,12 @@ async fn an_app_that_takes_too_much_to_compile_is_told_the_key_that_says_so() {
     for (config, text, key) in cases {
         let place = Place::new();
         place.app("hello", "hello");
-        let server = serve(&place, &format!("[compile]\n{config}")).await;
+        let server = serve(&place, config).await;
         place.write("apps/slow.wasm", slow_app());
         server.logs("not deployed").await;
         let log = server.log();
         assert!(log.contains(&format!("not deployed: compiling it {text}")), "{config}: {log}");
-        assert!(log.contains(&format!("raise {key} under [compile]")), "{config}: {log}");
+        assert!(log.contains(&format!("raise {key} ")) && log.contains("under [compile]"), "{config}: {log}");
         assert_eq!(server.get("/hello").await.0, 200);
         answers(&server, "/slow", 404).await;
     }
@@ -161,6 +164,7 @@ async fn a_host_that_is_stopped_within_a_program_leaves_no_compiler() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_of_the_program_on_the_disk_changes_nothing_for_a_host_that_runs() {
     let place = Place::new();
+    configure(&place, "");
     std::fs::copy(env!("CARGO_BIN_EXE_hostler"), place.at("hostler")).expect("a copy of the program");
     let server =
         place.serve_by(&place.at("hostler"), &["--listen", "127.0.0.1:0", "--cache-dir", "cache"], &[]).await;
@@ -173,7 +177,7 @@ async fn an_upgrade_of_the_program_on_the_disk_changes_nothing_for_a_host_that_r
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_asked_for_is_compiled_first_and_what_needs_no_instance_last() {
     let place = Place::new();
-    place.config("[compile]\njobs = 1");
+    configure(&place, "jobs = 1");
     let cache = place.at("cache");
     let args = ["--admin", "127.0.0.1:0", "--cache-dir", cache.to_str().expect("a text path")];
     let server = place.serve(&args, &[]).await;
@@ -231,8 +235,7 @@ async fn the_verb_is_documented_and_tells_a_person_what_it_is() {
 
 /// What a guest is compiled to by a compiler of its own.
 fn compiled(way: Way, engines: &Engines, kind: Kind, bytes: &[u8]) -> Vec<u8> {
-    let (minute, jobs) = (Duration::from_secs(60), NonZero::new(1));
-    let compiler = Compiler::new(way, Limits::on(2, jobs, 2 << 30, minute, minute));
+    let compiler = Compiler::new(way, Limits::of(&config::Compile::default(), 2));
     let place = compiler.line().place(Standing::Other, Asked::default()).now_or_never();
     let place = place.expect("a place at once").expect("an open line");
     compiler.compile(&place, engines, kind, bytes).expect("an artifact")
@@ -255,8 +258,7 @@ fn a_child_makes_the_same_bytes_as_the_host_would() {
 async fn a_compiler_whose_engine_makes_other_code_says_so_and_makes_none() {
     let place = Place::new();
     let bytes = std::fs::read(guest("cgi-c")).expect("the guest");
-    let (engines, minute) = (EngineSettings::default(), Duration::from_secs(60));
-    let limits = Limits::on(2, None, 1 << 30, minute, minute);
+    let (engines, limits) = (EngineSettings::default(), Limits::of(&config::Compile::default(), 2));
     let here = compatibility(&engines.compiling_engine(EngineKind::Plain).expect("an engine"));
     for (host, kind, made) in [
         (here.as_str(), EngineKind::Plain, true),

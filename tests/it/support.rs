@@ -291,8 +291,10 @@ impl Builder {
             worker_threads: threads,
             ..Overrides::default()
         };
-        let (config, policy) =
+        let (mut config, policy) =
             config::load_host(Some(&file), &overrides).unwrap_or_else(|problems| panic!("{problems:?}"));
+        // The tests' own load would keep a compiler of low priority from running.
+        config.compile.nice = 0;
         let host =
             Host::start_on(Machine::at(machine), &config, policy, settings, Way::Child(compiling_program()))
                 .expect("a host");

@@ -1,8 +1,14 @@
 use super::*;
+use crate::config;
 use crate::engine::{EngineKind, EngineSettings};
 
 fn limits() -> Limits {
-    Limits::on(2, None, 1 << 30, Duration::from_secs(60), Duration::from_secs(120))
+    let config = config::Compile {
+        memory_limit: 1 << 30,
+        cpu_time: Duration::from_secs(60),
+        ..config::Compile::default()
+    };
+    Limits::of(&config, 2)
 }
 
 /// What comes of a job that is given to another program.
@@ -43,6 +49,7 @@ fn each_end_of_a_child_is_told_from_the_others() {
         (signal(Signal::XCPU), b"", "more than 1m of processor time"),
         (signal(Signal::XFSZ), b"", "more than 1GiB of memory"),
         (signal(Signal::ABORT), b"memory allocation of 64 bytes failed\n", "more than 1GiB of memory"),
+        (101 << 8, b"thread panicked:\nout of memory\n", "more than 1GiB of memory"),
         (signal(Signal::ABORT), b"it overflowed its stack\n", "crashed (signal 6): it overflowed its stack"),
         (signal(Signal::SEGV), b"", "crashed (signal 11)"),
         (101 << 8, b"thread panicked", "ended with code 101: thread panicked"),

@@ -149,11 +149,12 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "hostler.toml:2: compile.memory_limit: too small, the least is 64MiB",
         ),
         ("[compile]\ncpu_time = \"500ms\"", "hostler.toml:2: compile.cpu_time: too small, the least is 1s"),
+        ("[compile]\nnice = 20", "hostler.toml:2: compile.nice: too large, the most is 19"),
         ("[compile]\njobs = 0", "hostler.toml:2: compile.jobs: too small, the least is 1"),
         (
             "[compile]\nmemory = 1",
             "hostler.toml:2: compile.memory: unknown key, the known ones here are cpu_time, jobs, \
-         memory_limit, time_limit",
+         memory_limit, nice, time_limit",
         ),
         (
             "[grants.a]\nmin_instances = 3\nmax_instances = 2",
@@ -246,7 +247,8 @@ fn the_pool_is_sized_by_the_machine_unless_it_has_a_number() {
 fn what_compiling_may_take_is_the_operators_to_say() {
     let compile = |text: &str| host(text).unwrap().0.compile;
     let default = compile("");
-    assert_eq!((default.memory_limit, default.jobs), (2 << 30, None));
+    assert_eq!((default.memory_limit, default.nice, default.jobs), (2 << 30, 19, None));
+    assert_eq!(compile("[compile]\nnice = 0").nice, 0);
     let given =
         compile("[compile]\nmemory_limit = \"64MiB\"\ncpu_time = \"1s\"\ntime_limit = \"2s\"\njobs = 3");
     assert_eq!((given.memory_limit, given.jobs.map(std::num::NonZero::get)), (64 << 20, Some(3)));

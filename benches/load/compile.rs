@@ -1,0 +1,126 @@
+//! What the compilation of a large app does to another app's latencies.
+//!
+//! Wanted: the 99th percentile is less than twice what it is while nothing is compiled.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use hdrhistogram::Histogram;
+use hostler::compare::bench::{Table, histogram};
+use serde::Serialize;
+
+use crate::large_app::large_app;
+use crate::open_loop::{OpenLoop, Seen};
+use crate::stage::{App, Host, Latency, Stage, figure};
+
+/// The other app: name, guest and path.
+const CASES: [(&str, &str, &str); 2] =
+    [("hello", "hello", "/b"), ("1 ms of CPU", "spinner", "/b?rounds=1000")];
+
+/// Bytes of the large app.
+const SIZE: usize = 30 << 20;
+/// Requests a second.
+const RATE: f64 = 50.0;
+const ALONE: Duration = Duration::from_secs(20);
+/// It is looked so often whether the large app is live.
+const PHASE: Duration = Duration::from_secs(2);
+/// How long the large app may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Serialize)]
+struct Found {
+    case: &'static str,
+    alone: Latency,
+    compiling: Latency,
+    ratio: Option<f64>,
+    /// Requests while it was compiled, and those of them that failed.
+    asked: u64,
+    failed: u64,
+    /// From the file's being there to its first answer, in steps of a phase.
+    live_after_seconds: f64,
+}
+
+pub async fn run(stage: &Stage) -> anyhow::Result<()> {
+    let mut all = Vec::new();
+    for (case, guest, path) in CASES {
+        println!("{case}");
+        all.push(measure(stage, case, guest, path).await?);
+    }
+    println!("\n{}", table(&all));
+    stage.write("compile", &all)
+}
+
+async fn measure(stage: &Stage, case: &'static str, guest: &str, path: &str) -> anyhow::Result<Found> {
+    let app: App = stage.app("b", guest, "")?;
+    let host = stage.host(&[app], "").await?;
+    let alone = ask(stage, &host, path, ALONE).await?;
+    let seed = std::process::id() as usize * 100_003;
+    let app = tokio::task::spawn_blocking(move || large_app(SIZE, seed)).await?;
+    host.put("large", &app)?;
+    let began = Instant::now();
+    let (mut served, mut asked, mut failed): (Histogram<u64>, u64, u64) = (histogram(), 0, 0);
+    while !is_live(stage, &host).await? {
+        ensure!(began.elapsed() < PATIENCE, "the large app is not live after {PATIENCE:?}");
+        let seen = ask(stage, &host, path, PHASE).await?;
+        served.add(&seen.served)?;
+        asked += seen.sent + seen.unsent;
+        failed += seen.sent + seen.unsent - seen.count(200);
+    }
+    let (alone, compiling) = (Latency::of(&alone.served), Latency::of(&served));
+    let ratio = compiling.p99.zip(alone.p99).map(|(compiling, alone)| compiling / alone);
+    let live_after_seconds = began.elapsed().as_secs_f64();
+    Ok(Found { case, alone, compiling, ratio, asked, failed, live_after_seconds })
+}
+
+async fn ask(stage: &Stage, host: &Host, path: &str, duration: Duration) -> anyhow::Result<Seen> {
+    let load = OpenLoop {
+        address: host.server.address(),
+        request: host.request(path),
+        rate: RATE,
+        duration,
+        // As many as requests: none waits for another one's answer.
+        connections: (RATE * duration.as_secs_f64()) as usize,
+        cores: stage.load_cores(),
+    };
+    load.run().await
+}
+
+async fn is_live(stage: &Stage, host: &Host) -> anyhow::Result<bool> {
+    let load = OpenLoop {
+        address: host.server.address(),
+        request: host.request("/large"),
+        rate: 1.0,
+        duration: Duration::from_millis(1),
+        connections: 1,
+        cores: stage.load_cores(),
+    };
+    Ok(load.run().await?.count(204) == 1)
+}
+
+fn table(all: &[Found]) -> Table<9> {
+    let mut table = Table::new(&[
+        ["", "asked 50/s"],
+        ["alone, ms", "p50"],
+        ["", "p99"],
+        ["compiling, ms", "p50"],
+        ["", "p99"],
+        ["", "max"],
+        ["p99", "ratio"],
+        ["", "failures"],
+        ["live", "after, s"],
+    ]);
+    for found in all {
+        table.add([
+            found.case.to_owned(),
+            figure(found.alone.p50),
+            figure(found.alone.p99),
+            figure(found.compiling.p50),
+            figure(found.compiling.p99),
+            figure(found.compiling.max),
+            figure(found.ratio),
+            format!("{} of {}", found.failed, found.asked),
+            format!("{:.0}", found.live_after_seconds),
+        ]);
+    }
+    table
+}
