@@ -13,8 +13,8 @@
 //!
 //! What stays in the host before that is [`prepare::check_known`]: one pass over the sections' headers and a digest, in
 //! time that grows with the file alone and with bounded lists, which names the kind of app and refuses what is none. The
-//! validator looks into every function and takes some fifty times as long (1.5 s instead of 20 ms for 30 MB, most of those for
-//! the digest); it runs in the child, right before the compiler.
+//! validator looks into every function and takes some fifty times as long (for 30 MB 1.5 s instead of 20 ms, most of them
+//! for the digest); it runs in the child, right before the compiler.
 //!
 //! Reading order: [`queue`] is the pure policy of who compiles next; [`line`] is what waits by it; [`job`] is what host
 //! and child say to each other; [`process`] starts a child and waits for its end; [`child`] is the child.
