@@ -28,12 +28,14 @@ use std::num::NonZero;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use super::thread::give_way_to_all;
 use crate::config::units::{format_duration, format_size};
 use crate::prepare;
 
@@ -162,30 +164,41 @@ pub const COMPILE_THREADS: usize = 4;
 
 /// Compiles checked bytes (binary WebAssembly) to an artifact's payload. Blocks for as long as that takes.
 pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
-    compile_threads(|| {})?.install(|| precompile(engine, bytes, kind))
+    // Threads of its own: in those that all compilations share, a small app's functions come after a large one's.
+    let threads = compile_threads(COMPILE_THREADS).build().map_err(no_threads)?;
+    threads.install(|| precompile(engine, bytes, kind))
 }
 
-/// Compiles and loads checked bytes for one use, and does with the code what is to be done: all in threads that have
-/// called `begin` first.
+/// Compiles and loads checked bytes for one use, and does with the code what is to be done: all in threads that give way
+/// to all others. Blocks for as long as that takes.
+///
+/// The whole process has no more of them than processors: one that a second of them keeps from running may hold a lock
+/// of the allocator or the kernel that a request needs.
 pub fn compile_once<T: Send>(
     engine: &Engine,
     bytes: &[u8],
     kind: CodeKind,
-    begin: fn(),
     then: impl FnOnce(Code) -> T + Send,
 ) -> Result<T, CompileError> {
-    compile_threads(begin)?.install(|| load_bytes(engine, &precompile(engine, bytes, kind)?, kind).map(then))
+    static THREADS: OnceLock<Result<rayon::ThreadPool, String>> = OnceLock::new();
+    let threads = THREADS.get_or_init(|| {
+        let threads = compile_threads(usize::MAX).start_handler(|_| give_way_to_all()).build();
+        threads.map_err(|error| error.to_string())
+    });
+    let threads = threads.as_ref().map_err(no_threads)?;
+    threads.install(|| load_bytes(engine, &precompile(engine, bytes, kind)?, kind).map(then))
 }
 
-/// Threads for one compilation: in those that all shared, a small app's functions would come after a large one's.
-fn compile_threads(begin: fn()) -> Result<rayon::ThreadPool, CompileError> {
+/// As many as there are processors, or at most so many.
+fn compile_threads(most: usize) -> rayon::ThreadPoolBuilder {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     rayon::ThreadPoolBuilder::new()
-        .num_threads(cores.min(COMPILE_THREADS))
+        .num_threads(cores.min(most))
         .thread_name(|index| format!("compile-{index}"))
-        .start_handler(move |_| begin())
-        .build()
-        .map_err(|error| CompileError::Compile(format!("no threads to compile with: {error}")))
+}
+
+fn no_threads(error: impl fmt::Display) -> CompileError {
+    CompileError::Compile(format!("no threads to compile with: {error}"))
 }
 
 fn precompile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {

@@ -15,7 +15,7 @@ use super::clock::CpuClock;
 use super::measured::Measured;
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
-use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once, give_way_to_all};
+use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once};
 use crate::metrics::AppCounters;
 use crate::pool::{self, Cores};
 use crate::prepare::Kind;
@@ -164,8 +164,7 @@ impl ColdCode {
             let _presence = presence;
             let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
             let link = |code| AppCode::link(kind, &code).map_err(|error| format!("{error:#}"));
-            compile_once(engine, &wasm, CodeKind::of(kind), give_way_to_all, link)
-                .map_err(|error| error.to_string())?
+            compile_once(engine, &wasm, CodeKind::of(kind), link).map_err(|error| error.to_string())?
         });
         match compiled.await {
             Ok(code) => code.map_err(|error| failed(&error)),
