@@ -24,7 +24,9 @@ use crate::isolation::Record;
 use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
-use crate::registry::Registry;
+use crate::public::Store;
+use crate::public::store::Usage;
+use crate::registry::{FolderView, Registry};
 use crate::server::body::ResponseBody;
 use crate::server::connection::{Handler, Peer};
 use crate::sizing::Sizing;
@@ -45,6 +47,10 @@ pub struct Status {
     pub sizing: crate::sizing::Status,
     /// Apps that are being compiled, and that wait to be.
     pub compiling: crate::compile::Status,
+    /// What the copies of static files take.
+    pub static_files: Usage,
+    /// What is wrong with the apps folder.
+    pub folder: FolderView,
     pub apps: Vec<AppStatus>,
 }
 
@@ -81,6 +87,16 @@ pub struct ReleaseStatus {
     /// Instances that it may have at most, whatever there is room for now.
     pub max_instances: u32,
     pub instances: Stats,
+    /// The files of its `public/`, if they are served.
+    pub static_files: Option<StaticStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StaticStatus {
+    pub files: usize,
+    pub bytes: u64,
+    /// Of all paths and contents together.
+    pub digest: String,
 }
 
 /// Answers the admin listener's requests.
@@ -95,6 +111,7 @@ struct Shared {
     restarts: Restarts,
     isolation: Arc<Record>,
     compiler: Arc<Compiler>,
+    store: Arc<Store>,
     started: Instant,
 }
 
@@ -107,6 +124,7 @@ impl AdminHandler {
         isolation: Arc<Record>,
         compiler: Arc<Compiler>,
         restarts: Restarts,
+        store: Arc<Store>,
     ) -> AdminHandler {
         AdminHandler(Arc::new(Shared {
             registry,
@@ -116,12 +134,13 @@ impl AdminHandler {
             isolation,
             compiler,
             restarts,
+            store,
             started: Instant::now(),
         }))
     }
 
     pub fn status(&self) -> Status {
-        let Shared { registry, engines, budget, sizing, isolation, compiler, started, .. } = &*self.0;
+        let Shared { registry, engines, budget, sizing, isolation, compiler, store, started, .. } = &*self.0;
         let engines = engines.now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -136,6 +155,8 @@ impl AdminHandler {
             },
             sizing: sizing.status(),
             compiling: compiler.status(),
+            static_files: store.usage(),
+            folder: registry.folder(),
             apps: registry
                 .apps()
                 .into_iter()
@@ -156,6 +177,11 @@ impl AdminHandler {
                         weight: release.config.weight,
                         max_instances: release.max_instances,
                         instances: release.pool.stats(),
+                        static_files: release.files.as_ref().map(|files| StaticStatus {
+                            files: files.files(),
+                            bytes: files.size(),
+                            digest: files.digest().to_string(),
+                        }),
                     }),
                 })
                 .collect(),

@@ -4,6 +4,7 @@
 //! operator's `[defaults]` and held against the operator's `[grants]`, becomes an [`AppConfig`]. Nothing after this
 //! module sees a raw string, a missing value or a unit: everything is decoded and checked here, once.
 
+mod files;
 mod host;
 mod layer;
 mod names;
@@ -26,8 +27,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
 use serde::Serialize;
+
+use crate::public;
 
 pub use overrides::Overrides;
 pub use policy::Policy;
@@ -178,6 +182,8 @@ pub struct AppConfig {
     pub outbound: Outbound,
     /// Guest output lines logged for one request; what is over is counted and dropped.
     pub log_lines: u32,
+    /// How the files of the app's `public/` are served.
+    pub files: StaticFiles,
 }
 
 impl AppConfig {
@@ -190,6 +196,18 @@ impl AppConfig {
     pub fn most_by_backend(&self) -> Option<u32> {
         self.backend_connections?.checked_div(self.connections_per_instance)
     }
+}
+
+/// The keys of an app's `[static]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StaticFiles {
+    /// `public/` is served at all; otherwise it is not looked at.
+    pub enabled: bool,
+    /// What a folder is answered with; `None`: nothing, so that the app is asked.
+    pub index: Option<String>,
+    /// What each answer says in `cache-control`.
+    pub cache_control: HeaderValue,
+    pub limits: public::Limits,
 }
 
 /// The destinations an app may reach, and how.
@@ -315,6 +333,8 @@ pub struct Compile {
 pub struct Cache {
     pub dir: PathBuf,
     pub max_size: u64,
+    /// What the copies of static files may take, of all apps and releases together.
+    pub public: public::store::Room,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -27,6 +27,7 @@ use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::isolation::Record;
 use crate::machine::Machine;
 use crate::pool::{self, Budget};
+use crate::public::Store;
 use crate::registry::Registry;
 use crate::release::Release;
 use crate::server::accept::{self, Listener};
@@ -101,6 +102,9 @@ impl Host {
         let cpus = machine.cpus();
         let sizing = Sizing::start(machine, &config.pool, &budget);
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
+        let store = Store::open(&config.cache.dir, config.cache.public)
+            .context("cannot make a place for copies of static files in the cache directory")?;
+        let store = Arc::new(store);
         let registry = Arc::new(Registry::default());
         let threads = NonZero::new(config.server.worker_threads).map_or(cpus, NonZero::get);
         let serving = serving_runtime(threads)?;
@@ -125,6 +129,7 @@ impl Host {
             record.clone(),
             compiler.clone(),
             restarts,
+            store.clone(),
         );
         let mut host = Host {
             address,
@@ -155,6 +160,7 @@ impl Host {
             control: control_handle,
             engines: engines.clone(),
             cache,
+            store,
             budget: budget.clone(),
         };
         let engines_replaced = Arc::new(Notify::new());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -79,6 +80,22 @@ pub fn access(access: &Access<'_>) {
         peer = %access.peer,
         complete = access.complete,
     );
+}
+
+/// A path for a message: nothing in it can end a line or turn it around, and it has an end.
+pub fn path_text(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars().take(MAX_FIELD) {
+        match char {
+            '"' | '\'' => shown.push(char),
+            _ => shown.extend(char.escape_debug()),
+        }
+    }
+    if text.chars().nth(MAX_FIELD).is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// Text from outside: bounded, and with nothing in it that could end a line or drive a terminal.

@@ -4,15 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::Serialize;
 
 use crate::instance::Failure;
+
+/// Whose counters a request goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// Not known yet, or nobody.
+    None,
+    App,
+    /// The host itself, from the app's static files.
+    Files,
+}
 
 /// What happened to one app's requests, over all its releases.
 #[derive(Debug)]
 pub struct AppCounters {
     app: Arc<str>,
     requests: AtomicU64,
+    static_requests: AtomicU64,
+    static_not_modified: AtomicU64,
+    static_failed: AtomicU64,
     /// By class of status: 1xx to 5xx.
     responses: [AtomicU64; 5],
     trapped: AtomicU64,
@@ -27,6 +41,7 @@ pub struct AppCounters {
 /// A snapshot of [`AppCounters`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct AppMetrics {
+    /// Those that went to the app, and what came of them.
     pub requests: u64,
     pub responses_1xx: u64,
     pub responses_2xx: u64,
@@ -42,6 +57,12 @@ pub struct AppMetrics {
     pub cpu_nanos: u64,
     /// Time spent on making instances, their start functions included, and on dropping them, nanoseconds.
     pub upkeep_nanos: u64,
+    /// Those that were answered from static files; they are not among `requests` and the responses above.
+    pub static_requests: u64,
+    /// Of them: the client had the file already.
+    pub static_not_modified: u64,
+    /// Of them: the host could not read the file.
+    pub static_failed: u64,
 }
 
 impl AppCounters {
@@ -49,6 +70,9 @@ impl AppCounters {
         Arc::new(AppCounters {
             app,
             requests: AtomicU64::new(0),
+            static_requests: AtomicU64::new(0),
+            static_not_modified: AtomicU64::new(0),
+            static_failed: AtomicU64::new(0),
             responses: Default::default(),
             trapped: AtomicU64::new(0),
             cpu_time_exceeded: AtomicU64::new(0),
@@ -64,11 +88,25 @@ impl AppCounters {
         &self.app
     }
 
-    pub fn request(&self) {
-        self.requests.fetch_add(1, Relaxed);
+    pub fn request(&self, answered_by: AnsweredBy) {
+        let counter = match answered_by {
+            AnsweredBy::None => return,
+            AnsweredBy::App => &self.requests,
+            AnsweredBy::Files => &self.static_requests,
+        };
+        counter.fetch_add(1, Relaxed);
     }
 
-    pub fn response(&self, status: http::StatusCode) {
+    pub fn response(&self, answered_by: AnsweredBy, status: StatusCode) {
+        if answered_by == AnsweredBy::Files {
+            let counter = match status {
+                StatusCode::NOT_MODIFIED => &self.static_not_modified,
+                status if status.is_server_error() => &self.static_failed,
+                _ => return,
+            };
+            counter.fetch_add(1, Relaxed);
+            return;
+        }
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(counter) = self.responses.get(class) {
             counter.fetch_add(1, Relaxed);
@@ -117,6 +155,9 @@ impl AppCounters {
             client_gone: self.client_gone.load(Relaxed),
             cpu_nanos: self.cpu_nanos.load(Relaxed),
             upkeep_nanos: self.upkeep_nanos.load(Relaxed),
+            static_requests: self.static_requests.load(Relaxed),
+            static_not_modified: self.static_not_modified.load(Relaxed),
+            static_failed: self.static_failed.load(Relaxed),
         }
     }
 }

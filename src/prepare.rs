@@ -28,7 +28,7 @@ use serde::Serialize;
 use wasmparser::types::EntityType;
 use wasmparser::{Validator, WasmFeatures};
 
-pub use digest::Digest;
+pub use digest::{Digest, Hasher};
 pub use kind::Kind;
 pub use refusal::{Cut, Reason, Refusal};
 pub use survey::{Facts, Format, Listed, Memory, Table};

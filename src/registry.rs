@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use crate::compile::queue::Asked;
 use crate::metrics::AppCounters;
@@ -28,6 +29,25 @@ pub enum Target {
 pub struct Registry {
     live: ArcSwap<Live>,
     apps: Mutex<BTreeMap<Arc<str>, App>>,
+    folder: Mutex<FolderView>,
+}
+
+/// What is wrong with the apps folder, besides what is wrong with an app.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FolderView {
+    /// Why it can't be looked at as a whole.
+    pub problem: Option<String>,
+    /// The first of the paths in it that are not taken as apps.
+    pub paths: Vec<PathProblem>,
+    /// How many there are besides.
+    pub further_paths: usize,
+}
+
+/// A path in the apps folder, and why it is not taken as an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathProblem {
+    pub path: String,
+    pub problem: String,
 }
 
 #[derive(Default)]
@@ -162,6 +182,15 @@ impl Registry {
         if let Some(app) = self.apps.lock().get_mut(app) {
             app.problem = None;
         }
+    }
+
+    /// Notes what is wrong with the apps folder now.
+    pub fn set_folder(&self, folder: FolderView) {
+        *self.folder.lock() = folder;
+    }
+
+    pub fn folder(&self) -> FolderView {
+        self.folder.lock().clone()
     }
 
     pub fn apps(&self) -> Vec<AppView> {

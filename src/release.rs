@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{AppConfig, Mode};
 use crate::instance::Factory;
 use crate::metrics::AppCounters;
 use crate::pool::{OnEnd, Policy, Pool};
 use crate::prepare::{Digest, Kind};
+use crate::public::Manifest;
 use crate::router::Mount;
 
 /// What an app's live or draining code and config are.
@@ -35,6 +37,10 @@ pub struct Release {
     pub counters: Arc<AppCounters>,
     /// Where its code came from and how long that took.
     pub code: CodeOrigin,
+    /// The files of its `public/`, as they were at its deploy.
+    pub files: Option<Arc<Manifest>>,
+    /// Static files that are being sent.
+    pub downloads: TaskTracker,
     /// Ends the streams that outlive `drain_timeout`.
     pub expired: CancellationToken,
 }
@@ -100,12 +106,18 @@ impl Release {
         if prefix.is_empty() { None } else { HeaderValue::from_str(prefix).ok() }
     }
 
-    /// Closes the pool to new leases and waits until the leased instances have ended, at most `drain_timeout`.
+    /// Closes the pool to new leases and waits until the leased instances and the downloads under way have ended, at most
+    /// `drain_timeout`.
     pub async fn drain(&self) {
         self.pool.close();
-        if tokio::time::timeout(self.config.drain_timeout, self.pool.drained()).await.is_err() {
-            let stats = self.pool.stats();
-            tracing::warn!(app = %self.app, release = self.number, leased = stats.leased,
+        self.downloads.close();
+        let ended = async {
+            self.pool.drained().await;
+            self.downloads.wait().await;
+        };
+        if tokio::time::timeout(self.config.drain_timeout, ended).await.is_err() {
+            let (leased, downloads) = (self.pool.stats().leased, self.downloads.len());
+            tracing::warn!(app = %self.app, release = self.number, leased, downloads,
                 "requests of a replaced release outlived drain_timeout: they are ended");
             self.expired.cancel();
         }

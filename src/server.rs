@@ -4,12 +4,13 @@
 //! HTTP/1.1 or HTTP/2, whatever the client's first bytes say, on hyper. Each request goes to a
 //! [`connection::Handler`] with its body as it comes; [`body`] has what a handler needs to take request bodies in
 //! and send response bodies out within bounds. [`handler`] is the host's own: it follows a
-//! request from its route to its answer, and [`reply`] turns what goes wrong into one. [`drain`] ends it all without
+//! request from its route to its answer, asks `files` first, and [`reply`] turns what goes wrong into one. [`drain`] ends it all without
 //! losing an accepted request.
 
 pub mod accept;
 pub mod connection;
 
+mod files;
 pub mod handler;
 pub mod reply;
 

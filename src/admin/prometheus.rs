@@ -8,7 +8,7 @@ use crate::isolation::record::State;
 type Read = fn(&AppStatus) -> u64;
 
 /// The counters and gauges of each app: name, type, help, and how it is read.
-const APP_METRICS: [(&str, &str, &str, Read); 24] = [
+const APP_METRICS: [(&str, &str, &str, Read); 27] = [
     ("requests_total", "counter", "Requests routed to the app", |app| app.requests.requests),
     ("responses_2xx_total", "counter", "Responses of that class", |app| app.requests.responses_2xx),
     ("responses_3xx_total", "counter", "Responses of that class", |app| app.requests.responses_3xx),
@@ -24,6 +24,15 @@ const APP_METRICS: [(&str, &str, &str, Read); 24] = [
     ("guest_cpu_nanoseconds_total", "counter", "Time inside the guest", |app| app.requests.cpu_nanos),
     ("upkeep_cpu_nanoseconds_total", "counter", "Time for making and dropping instances", |app| {
         app.requests.upkeep_nanos
+    }),
+    ("static_requests_total", "counter", "Requests answered from static files", |app| {
+        app.requests.static_requests
+    }),
+    ("static_not_modified_total", "counter", "Of them, those whose client had the file", |app| {
+        app.requests.static_not_modified
+    }),
+    ("static_failed_total", "counter", "Of them, those whose file the host could not read", |app| {
+        app.requests.static_failed
     }),
     ("instances_idle", "gauge", "Ready instances", |app| instances(app, |stats| stats.idle as u64)),
     ("instances_leased", "gauge", "Instances at work", |app| instances(app, |stats| stats.leased as u64)),
@@ -95,6 +104,10 @@ fn host_gauges(status: &Status) -> Vec<(&'static str, &'static str, f64)> {
         ("budget_used", "Units of the instance budget in use", count(budget.used)),
         ("budget_total", "Units of the instance budget", count(budget.total)),
         ("budget_limit", "Units that may be in use now", count(budget.limit)),
+        ("static_files", "Different static files that are kept", bytes(status.static_files.files)),
+        ("static_memory_bytes", "What they take in memory", bytes(status.static_files.memory_bytes)),
+        ("static_disk_bytes", "What they take on disk", bytes(status.static_files.disk_bytes)),
+        ("folder_problems", "Paths that are not taken as apps", bytes(folder_problems(status))),
         ("cpus", "Processors that the host may use", count(sizing.cpus)),
         ("memory_limit_bytes", "Memory of the machine or control group", sizing.memory_limit.and_then(bytes)),
         ("resident_bytes", "Memory of the host and its instances in RAM", sizing.resident.and_then(bytes)),
@@ -109,6 +122,10 @@ fn host_gauges(status: &Status) -> Vec<(&'static str, &'static str, f64)> {
 
 fn release(app: &AppStatus, read: fn(&ReleaseStatus) -> u64) -> u64 {
     app.release.as_ref().map_or(0, read)
+}
+
+fn folder_problems(status: &Status) -> u64 {
+    (status.folder.paths.len() + status.folder.further_paths) as u64
 }
 
 fn verified(status: &Status) -> u64 {

@@ -10,11 +10,12 @@ use super::Exit;
 use super::settings::{self, CommonArgs};
 use crate::config::{self, Policy};
 use crate::deploy::builder;
-use crate::deploy::read::read;
+use crate::deploy::read::{Reading, read};
 use crate::deploy::scan::{Found, Limits, scan};
 use crate::engine::EngineSettings;
 use crate::host::Host;
 use crate::isolation::{Effort, check};
+use crate::logging::path_text;
 use crate::prepare;
 use crate::registry::RouteTaken;
 use crate::router::{Conflict, Route, Router};
@@ -45,7 +46,8 @@ impl Check {
         if self.isolation {
             return self.check_isolation(Host::settings(&config, &policy));
         }
-        let state = match scan(&config.apps.folder, &Limits::default()) {
+        let limits = Limits { public: policy.largest_public(), ..Limits::default() };
+        let state = match scan(&config.apps.folder, &limits) {
             Ok(state) => state,
             Err(error) => {
                 eprintln!("{error}");
@@ -54,7 +56,7 @@ impl Check {
         };
         let mut problems = Vec::new();
         for problem in &state.problems {
-            problems.push(format!("{}: {}", problem.path.display(), problem.trouble));
+            problems.push(format!("{}: {}", path_text(&problem.path), problem.trouble));
         }
         let mut routes = Vec::new();
         for (name, found) in &state.apps {
@@ -99,9 +101,14 @@ type Named = (String, String);
 
 /// One app: a line of what it is and where it is served, or all that is wrong with it.
 fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<(String, Route<Named>), Vec<String>> {
-    let relative = |path: &Path| path.strip_prefix(&found.folder).unwrap_or(path).display().to_string();
+    let relative = |path: &Path| path_text(path.strip_prefix(&found.folder).unwrap_or(path));
     let file = relative(&found.wasm.path);
-    let files = read(found, crate::deploy::MAX_APP_SIZE).map_err(|error| vec![format!("{file}: {error}")])?;
+    let reading = Reading {
+        max_size: crate::deploy::MAX_APP_SIZE,
+        store: None,
+        limits: &|text| policy.public_limits(name, text),
+    };
+    let files = read(found, &reading).map_err(|error| vec![format!("{file}: {error}")])?;
     let mut problems = Vec::new();
     let config = found.config.as_ref().zip(files.config.as_ref());
     let config_file = config.map(|(stamp, text)| (relative(&stamp.path), text));

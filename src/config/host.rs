@@ -14,6 +14,7 @@ use super::{
     Policy, Pool, Problem,
 };
 use super::{Server, values};
+use crate::public::store::Room;
 use crate::router::Mount;
 
 pub(super) fn read(
@@ -149,10 +150,16 @@ fn cache(mut table: Table<'_>, base: &Path, overrides: &Overrides) -> Cache {
     let dir = value(table.get("dir", values::path)).map(|dir| base.join(dir));
     let default = || overrides.cache_home.as_ref().map(|home| home.join("hostler"));
     let max_size = table.get("max_size", values::number(Bounds::new(Unit::Size, MIB, 1024 * TIB)));
+    let mut bytes = |key, default| {
+        let bounds = Bounds::new(Unit::Size, 0, 1024 * TIB);
+        value(table.get(key, values::number(bounds))).unwrap_or(default)
+    };
+    let public = Room { memory: bytes("static_memory", 64 * MIB), disk: bytes("static_disk", 4 * GIB) };
     table.finish();
     Cache {
         dir: overrides.cache_dir.clone().or(dir).or_else(default).unwrap_or_default(),
         max_size: value(max_size).unwrap_or(2 * GIB),
+        public,
     }
 }
 

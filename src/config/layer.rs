@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::numbers::{Numbers, RULES};
+use super::files::Files;
+use super::numbers::{Numbers, RULES, Section};
 use super::origin::Destination;
 use super::problem::{Position, quoted};
 use super::reader::{Given, Table, kind_of};
@@ -20,6 +21,7 @@ pub(super) struct Layer {
     pub env: BTreeMap<String, String>,
     pub limits: Numbers<Option<Given<u64>>>,
     pub allow: Option<Vec<Given<Origin>>>,
+    pub files: Files,
 }
 
 /// What the operator gives to an app or to all apps of a folder.
@@ -42,6 +44,7 @@ impl Layer {
             env: BTreeMap::new(),
             limits: Numbers::from_fn(|_| None),
             allow: None,
+            files: Files::default(),
         }
     }
 
@@ -49,7 +52,7 @@ impl Layer {
     pub fn of_app(mut table: Table<'_>) -> Self {
         let hosts = table.list("hosts", host).unwrap_or_default();
         let path = table.get("path", mount);
-        Self { hosts, path, ..Self::shared(table, "outbound") }
+        Self { hosts, path, ..Self::shared(table, "outbound", "static") }
     }
 
     /// The operator's `[defaults]`.
@@ -57,21 +60,24 @@ impl Layer {
         const OWN: &str = "belongs in an app's own file: one value can't serve all apps";
         table.refuse("hosts", OWN);
         table.refuse("path", OWN);
-        Self::shared(table, "defaults.outbound")
+        Self::shared(table, "defaults.outbound", "defaults.static")
     }
 
-    fn shared(mut table: Table<'_>, outbound_kind: &'static str) -> Self {
+    fn shared(mut table: Table<'_>, outbound_kind: &'static str, files_kind: &'static str) -> Self {
         let mut outbound = table.table("outbound", outbound_kind);
+        let mut files = table.table("static", files_kind);
         let layer = Self {
             mode: table.get("mode", values::mode),
             reset: table.get("reset", values::reset),
             hosts: Vec::new(),
             path: None,
             env: env(&mut table),
-            limits: limits(&mut table, &mut outbound),
+            limits: limits(&mut table, &mut outbound, &mut files),
             allow: outbound.list("allow", origin),
+            files: Files::read(&mut files),
         };
         outbound.finish();
+        files.finish();
         table.finish();
         layer
     }
@@ -86,24 +92,34 @@ impl Grant {
         let is_list = matches!(table.peek("outbound"), Some(DeValue::Array(_)));
         let listed = if is_list { table.list("outbound", destination) } else { None };
         let mut outbound = if is_list { table.missing(OUTBOUND) } else { table.table("outbound", OUTBOUND) };
+        let mut files = table.table("static", "grants.\"<app>\".static");
         let allow = outbound.list("allow", destination).or(listed);
         let grant = Self {
             hosts: plain(table.list("hosts", host_or_any)).unwrap_or_default(),
             paths: plain(table.list("paths", mount)).unwrap_or_default(),
             modes: plain(table.list("modes", values::mode)),
-            limits: limits(&mut table, &mut outbound),
+            limits: limits(&mut table, &mut outbound, &mut files),
             outbound: plain(allow),
         };
         outbound.finish();
+        files.finish();
         table.finish();
         grant
     }
 }
 
-fn limits<'d>(table: &mut Table<'d>, outbound: &mut Table<'d>) -> Numbers<Option<Given<u64>>> {
+fn limits<'d>(
+    table: &mut Table<'d>,
+    outbound: &mut Table<'d>,
+    files: &mut Table<'d>,
+) -> Numbers<Option<Given<u64>>> {
     let mut limits = Numbers::from_fn(|_| None);
     for rule in &RULES {
-        let table = if rule.outbound { &mut *outbound } else { &mut *table };
+        let table = match rule.section {
+            Section::Top => &mut *table,
+            Section::Outbound => &mut *outbound,
+            Section::Static => &mut *files,
+        };
         limits.set(rule.limit, table.get(rule.name, values::number(rule.bounds)));
     }
     limits

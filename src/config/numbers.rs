@@ -31,6 +31,9 @@ pub(super) enum Number {
     OutboundMaxConcurrent,
     OutboundConnectTimeout,
     OutboundTimeout,
+    StaticFiles,
+    StaticSize,
+    StaticDepth,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +49,20 @@ pub(super) enum Unit {
 pub(super) struct Rule {
     pub limit: Number,
     pub name: &'static str,
-    /// In the app's `[outbound]` table, not beside it.
-    pub outbound: bool,
+    pub section: Section,
     /// What the operator sets is the least, not the most, that an app may ask for.
     pub floor: bool,
     pub bounds: Bounds,
     pub default: u64,
+}
+
+/// The table of an app's file that a key is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    /// The file's own.
+    Top,
+    Outbound,
+    Static,
 }
 
 /// The least and the greatest value, in the unit.
@@ -105,6 +116,9 @@ pub(super) const RULES: [Rule; COUNT] = [
     outbound(count(Number::OutboundMaxConcurrent, "max_concurrent", 1, 100_000, 64)),
     outbound(time(Number::OutboundConnectTimeout, "connect_timeout", 1, HOUR, 5 * SECOND)),
     outbound(time(Number::OutboundTimeout, "timeout", 1, DAY, 30 * SECOND)),
+    of_files(count(Number::StaticFiles, "max_files", 1, 1_000_000, 10_000)),
+    of_files(size(Number::StaticSize, "max_size", 0, 1024 * TIB, 256 * MIB)),
+    of_files(count(Number::StaticDepth, "max_depth", 1, 64, 16)),
 ];
 
 /// A value for each number.
@@ -152,7 +166,11 @@ impl Numbers<u64> {
 impl Rule {
     /// The key as messages name it.
     pub fn key(&self) -> String {
-        if self.outbound { format!("outbound.{}", self.name) } else { self.name.to_owned() }
+        match self.section {
+            Section::Top => self.name.to_owned(),
+            Section::Outbound => format!("outbound.{}", self.name),
+            Section::Static => format!("static.{}", self.name),
+        }
     }
 }
 
@@ -194,10 +212,10 @@ impl Bounds {
     }
 }
 
-const COUNT: usize = Number::OutboundTimeout as usize + 1;
+const COUNT: usize = Number::StaticDepth as usize + 1;
 
 const fn rule(limit: Number, name: &'static str, bounds: Bounds, default: u64) -> Rule {
-    Rule { limit, name, outbound: false, floor: false, bounds, default }
+    Rule { limit, name, section: Section::Top, floor: false, bounds, default }
 }
 
 const fn count(limit: Number, name: &'static str, least: u64, most: u64, default: u64) -> Rule {
@@ -213,7 +231,11 @@ const fn time(limit: Number, name: &'static str, least: u64, most: u64, default:
 }
 
 const fn outbound(rule: Rule) -> Rule {
-    Rule { outbound: true, ..rule }
+    Rule { section: Section::Outbound, ..rule }
+}
+
+const fn of_files(rule: Rule) -> Rule {
+    Rule { section: Section::Static, ..rule }
 }
 
 const fn floor(rule: Rule) -> Rule {

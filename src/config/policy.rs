@@ -13,7 +13,10 @@ use super::numbers::{AUTO, Number, Numbers, RULES, Rule, UNBOUNDED};
 use super::origin::Destination;
 use super::problem::{Position, quoted};
 use super::reader::{self, Document, Given};
-use super::{AppConfig, HOST_FILE, LARGEST_APP_FILE, Mode, Outbound, Pool, Problem, Reset, names};
+use super::{
+    AppConfig, HOST_FILE, LARGEST_APP_FILE, Mode, Outbound, Pool, Problem, Reset, StaticFiles, names,
+};
+use crate::public;
 use crate::router::Mount;
 
 /// What the operator lets apps be.
@@ -47,6 +50,21 @@ impl Policy {
     /// Elements that a table of some app may have.
     pub fn largest_table(&self) -> usize {
         usize::try_from(self.largest(Number::TableLimit)).unwrap_or(usize::MAX)
+    }
+
+    /// What the `public/` of some app may have.
+    pub fn largest_public(&self) -> public::Limits {
+        public::Limits {
+            entries: self.largest(Number::StaticFiles),
+            size: self.largest(Number::StaticSize),
+            depth: self.largest(Number::StaticDepth),
+        }
+    }
+
+    /// What an app's `public/` may have; `None` if it is not served, or its file is wrong.
+    pub fn public_limits(&self, app: &str, text: Option<&str>) -> Option<public::Limits> {
+        let config = self.app_config(app, text.map(|text| (Path::new(""), text))).ok()?;
+        config.files.enabled.then_some(config.files.limits)
     }
 
     fn largest(&self, number: Number) -> u64 {
@@ -144,6 +162,7 @@ impl Request<'_> {
             drain_timeout: limits.time(Number::DrainTimeout),
             outbound: self.outbound(&limits),
             log_lines: limits.count(Number::LogLines),
+            files: self.files(&limits),
         }
     }
 
@@ -292,6 +311,16 @@ impl Request<'_> {
             timeout: limits.time(Number::OutboundTimeout),
             granted_networks: granted.iter().filter_map(Destination::network).collect(),
         }
+    }
+
+    fn files(&self, limits: &Numbers<u64>) -> StaticFiles {
+        let (own, defaults) = (&self.own.files, &self.policy.defaults.files);
+        let limits = public::Limits {
+            entries: *limits.get(Number::StaticFiles),
+            size: *limits.get(Number::StaticSize),
+            depth: *limits.get(Number::StaticDepth),
+        };
+        own.over(defaults, limits)
     }
 
     /// More than is granted: says what the operator would have to write, and where.

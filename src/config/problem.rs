@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::logging::path_text;
+
 /// One thing that is wrong, with its place: `hostler.toml:7: memory_limt: unknown key, did you mean memory_limit?`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -38,7 +40,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
-            write!(f, "{}:", file.display())?;
+            write!(f, "{}:", path_text(file))?;
             if let Some(position) = self.position {
                 write!(f, "{}:", position.line)?;
             }

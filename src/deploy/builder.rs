@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
@@ -19,6 +20,7 @@ use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, MakeError};
 use crate::metrics::AppCounters;
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
 use crate::prepare::{self, Checked, Kind, Refusal};
+use crate::public::{Manifest, Store};
 use crate::registry::{Registry, Starting};
 use crate::release::{CodeOrigin, Release, pool_policy};
 use crate::router::{BadName, BadPath, Mount};
@@ -58,6 +60,7 @@ pub struct Sources {
     pub wasm: Bytes,
     /// The path and text of its config file.
     pub config: Option<(Box<Path>, String)>,
+    pub public: Option<Manifest>,
     /// Whether a request waits for it.
     pub asked: Asked,
 }
@@ -66,6 +69,8 @@ pub struct Sources {
 pub struct Builder {
     pub engines: Arc<EnginesInUse>,
     pub cache: Arc<CodeCache>,
+    /// The copies of static files.
+    pub store: Arc<Store>,
     pub policy: Arc<config::Policy>,
     pub budget: Budget,
     pub outbound: Arc<OutboundClient>,
@@ -98,7 +103,7 @@ impl Builder {
 
     /// The part of a deploy that works on bytes alone.
     fn prepare(&self, sources: Sources) -> Result<Prepared, DeployError> {
-        let Sources { app, file, wasm, config, asked } = sources;
+        let Sources { app, file, wasm, config, public, asked } = sources;
         let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
         let mount = mount(&app, &config)?;
@@ -124,7 +129,7 @@ impl Builder {
             };
             (PreparedCode::Loaded(loaded.code), origin)
         };
-        Ok(Prepared { app, file, config, mount, checked, engines, code, origin })
+        Ok(Prepared { app, file, config, mount, checked, engines, code, origin, public })
     }
 
     /// Waits for its turn and compiles. Blocks.
@@ -142,7 +147,7 @@ impl Builder {
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
-        let Prepared { app, file, config, mount, checked, engines, code, origin } = prepared;
+        let Prepared { app, file, config, mount, checked, engines, code, origin, public } = prepared;
         let config = Arc::new(config);
         let outbound = self.outbound.for_app(&app, config.outbound.clone());
         let policy = Arc::new(InstancePolicy {
@@ -173,6 +178,8 @@ impl Builder {
             forwarded_prefix: Release::forwarded_prefix(&mount),
             kind: checked.kind,
             code: origin,
+            files: public.map(Arc::new),
+            downloads: TaskTracker::new(),
             expired: CancellationToken::new(),
             app,
             file,
@@ -216,6 +223,7 @@ struct Prepared {
     engines: Arc<Engines>,
     code: PreparedCode,
     origin: CodeOrigin,
+    public: Option<Manifest>,
 }
 
 enum PreparedCode {

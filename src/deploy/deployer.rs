@@ -5,7 +5,7 @@
 
 pub mod restart;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,20 +18,27 @@ use tokio_util::sync::CancellationToken;
 use super::builder::{Builder, DeployError, Sources};
 use super::name::AppName;
 use super::plan::{AfterRead, Planner, Step};
-use super::read::{Digests, ReadApp, ReadError, read};
-use super::scan::{self, FolderState, Found, ScanError, scan};
+use super::read::{Digests, ReadApp, ReadError, Reading, read};
+use super::scan::{self, FolderState, Found, scan};
 use super::watcher::Watcher;
 use crate::compile::line::{Line, Place};
 use crate::compile::queue::{Asked, Standing};
 use crate::config;
+use crate::logging::path_text;
 use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
-use crate::registry::{Registry, Starting};
+use crate::registry::{FolderView, PathProblem, Registry, Starting};
 use crate::release::Release;
 use restart::{Orders, Waiting};
 
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
+
+/// Paths that are not taken as apps of which each is said and shown.
+const MOST_SHOWN: usize = 100;
+
+/// What is kept of having said that there are more; no app and no path is called so.
+const FURTHER: &str = "further ";
 
 /// Largest app that is read, bytes.
 pub const MAX_APP_SIZE: u64 = 256 << 20;
@@ -141,20 +148,24 @@ impl Deployer {
     /// Looks at the folder and starts what follows.
     async fn look(&mut self) {
         let folder = self.folder.clone();
-        let looked = tokio::task::spawn_blocking(move || scan(&folder, &scan::Limits::default())).await;
+        let limits = scan::Limits { public: self.builder.policy.largest_public(), ..Default::default() };
+        let looked = tokio::task::spawn_blocking(move || scan(&folder, &limits)).await;
         match looked {
             Ok(Ok(state)) => {
-                self.unsay("");
                 self.is_blind = self.planner.is_lost(&state);
                 self.state = state;
             }
             Ok(Err(error)) => {
                 self.is_blind = true;
                 self.review_orders();
-                self.say_folder(&error);
+                let problem = Some(self.say_folder(&error));
+                self.registry.set_folder(FolderView { problem, ..self.registry.folder() });
                 return;
             }
             Err(_) => return,
+        }
+        if !self.is_blind {
+            self.unsay("");
         }
         self.report_problems();
         let plan = self.planner.look(&self.state, Instant::now());
@@ -187,15 +198,22 @@ impl Deployer {
     }
 
     fn start_reading(&mut self, app: AppName, found: Found, asked: Asked) {
-        let slots = self.slots.clone();
+        let (slots, builder) = (self.slots.clone(), self.builder.clone());
         self.jobs.spawn(async move {
             let slot = match slots.place(Standing::Other, asked.clone()).await {
                 Ok(slot) => slot,
                 // This line is never closed.
                 Err(_) => return Done::Drained,
             };
-            let files = found.clone();
-            let result = tokio::task::spawn_blocking(move || read(&files, MAX_APP_SIZE)).await;
+            let (files, name) = (found.clone(), app.clone());
+            let reading = move || {
+                let limits = |text: Option<&str>| builder.policy.public_limits(name.as_str(), text);
+                read(
+                    &files,
+                    &Reading { max_size: MAX_APP_SIZE, store: Some(&builder.store), limits: &limits },
+                )
+            };
+            let result = tokio::task::spawn_blocking(reading).await;
             let result = result.unwrap_or(Err(ReadError::Changed));
             Done::Read { app, found, result, asked, slot }
         });
@@ -246,6 +264,7 @@ impl Deployer {
             file: relative(&found.wasm.path).display().to_string(),
             wasm: files.wasm,
             config: config.map(|(stamp, text)| (relative(&stamp.path).into_boxed_path(), text)),
+            public: files.public,
             asked,
         };
         let (builder, counters, digests) =
@@ -360,8 +379,12 @@ impl Deployer {
     }
 
     fn drain(&mut self, release: Arc<Release>) {
+        let store = self.builder.store.clone();
         self.jobs.spawn(async move {
             release.drain().await;
+            drop(release);
+            // Whatever fails in it has been logged.
+            let _ = tokio::task::spawn_blocking(move || store.sweep()).await;
             Done::Drained
         });
     }
@@ -375,23 +398,43 @@ impl Deployer {
         }
     }
 
+    /// Says which paths are not taken as apps, each once, and shows them in the status until that is over.
     fn report_problems(&mut self) {
-        for problem in &self.state.problems {
-            let (path, text) = (problem.path.display().to_string(), problem.trouble.to_string());
-            if self.said.insert(format!("/{path}"), text.clone()).as_ref() != Some(&text) {
-                tracing::warn!(path, "not taken as an app: {text}");
+        let problems = &self.state.problems;
+        let mut view = FolderView::default();
+        for problem in problems.iter().take(MOST_SHOWN) {
+            let (path, problem) = (path_text(&problem.path), problem.trouble.to_string());
+            if self.said.insert(format!("/{path}"), problem.clone()).as_ref() != Some(&problem) {
+                tracing::warn!(path, "not taken as an app: {problem}");
             }
+            view.paths.push(PathProblem { path, problem });
         }
-        let there =
-            |path: &str| self.state.problems.iter().any(|problem| problem.path.display().to_string() == path);
-        self.said.retain(|path, _| path.strip_prefix('/').is_none_or(there));
+        view.further_paths = problems.len() - view.paths.len();
+        let shown: BTreeSet<&str> = view.paths.iter().map(|problem| problem.path.as_str()).collect();
+        self.said.retain(|what, _| what.strip_prefix('/').is_none_or(|path| shown.contains(path)));
+        if view.further_paths == 0 {
+            self.unsay(FURTHER);
+        } else if self.said.insert(FURTHER.to_owned(), String::new()).is_none() {
+            let count = view.further_paths;
+            tracing::warn!(count, "further paths are not taken as apps; `hostler check` names them all");
+        }
+        if self.is_blind {
+            view.problem = Some(self.say_folder(
+                &"it has become another, empty one, as when a mount is lost; put a \
+                                                  file in it if that is meant",
+            ));
+        }
+        self.registry.set_folder(view);
     }
 
-    fn say_folder(&mut self, error: &ScanError) {
-        let text = error.to_string();
+    /// Says why the folder as a whole is not followed.
+    fn say_folder(&mut self, problem: &dyn std::fmt::Display) -> String {
+        let text = problem.to_string();
         if self.said.insert(String::new(), text.clone()).as_ref() != Some(&text) {
-            tracing::error!("{text}; what is live stays so");
+            let folder = path_text(&self.folder);
+            tracing::error!(folder, "the apps folder is not followed: {text}; what is live stays so");
         }
+        text
     }
 
     fn unsay(&mut self, what: &str) {

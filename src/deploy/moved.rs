@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::builder::{Builder, DeployError};
 use crate::engine::{Code, CodeKind};
@@ -48,6 +49,8 @@ impl Builder {
             pool,
             counters: live.counters.clone(),
             code: live.code,
+            files: live.files.clone(),
+            downloads: TaskTracker::new(),
             expired: CancellationToken::new(),
         }))
     }

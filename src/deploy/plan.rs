@@ -190,13 +190,14 @@ impl Planner {
         app.work = Work::Idle;
         match error {
             ReadError::Changed | ReadError::Gone => return app.changed_while_read(before),
-            ReadError::Io { .. } => {
+            ReadError::Io { .. } | ReadError::Copy(_) => {
                 app.take(before);
                 app.again_at = Some(now + READ_AGAIN);
             }
             ReadError::TooLarge { .. }
             | ReadError::NotAFile { .. }
             | ReadError::Outside { .. }
+            | ReadError::Public(_)
             | ReadError::ConfigEncoding { .. } => app.take(before),
         }
         app.anew = false;

@@ -10,16 +10,20 @@ use bytes::Bytes;
 
 use super::scan::{Found, Stamp};
 use crate::prepare::Digest;
+use crate::public::manifest::ManifestError;
+use crate::public::{self, Manifest, Store};
 
 /// Bytes that an app's config may have.
 const CONFIG_MAX: u64 = 64 << 10;
 
 /// An app's files as they were read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ReadApp {
     pub wasm: Bytes,
     /// The text of the app's `.toml`.
     pub config: Option<String>,
+    /// The files of its `public/`, copied.
+    pub public: Option<Manifest>,
     pub digests: Digests,
     /// The stamps when everything had been read; equal to those before.
     pub after: Found,
@@ -30,6 +34,17 @@ pub struct ReadApp {
 pub struct Digests {
     pub wasm: Digest,
     pub config: Option<Digest>,
+    pub public: Option<Digest>,
+}
+
+/// How an app's files are read.
+pub struct Reading<'r> {
+    /// Bytes that the `.wasm` may have.
+    pub max_size: u64,
+    /// Where its `public/` is copied to; `None`: it is looked at only.
+    pub store: Option<&'r Store>,
+    /// What its `public/` may have, by the text of its config; `None`: it is not served.
+    pub limits: &'r dyn Fn(Option<&str>) -> Option<public::Limits>,
 }
 
 /// Why an app's files could not be read.
@@ -39,40 +54,75 @@ pub enum ReadError {
     Changed,
     #[error("it has gone")]
     Gone,
-    #[error("{} has {size} bytes; at most {max} are allowed", path.display())]
+    #[error("{path:?} has {size} bytes; at most {max} are allowed")]
     TooLarge { path: PathBuf, size: u64, max: u64 },
-    #[error("{} is not a regular file", path.display())]
+    #[error("{path:?} is not a regular file")]
     NotAFile { path: PathBuf },
-    #[error("{} is not in the apps folder", path.display())]
+    #[error("{path:?} is not in the apps folder")]
     Outside { path: PathBuf },
-    #[error("{} is not valid UTF-8", path.display())]
+    #[error("{path:?} is not valid UTF-8")]
     ConfigEncoding { path: PathBuf },
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("{path:?} cannot be read: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Public(#[from] public::Trouble),
+    #[error("{0}")]
+    Copy(ManifestError),
 }
 
 /// Reads an app's files. Blocks on the file system.
 ///
-/// `max_size` bounds the `.wasm`, in bytes.
-///
 /// # Errors
 ///
 /// [`ReadError::Changed`] unless every file is, before and after, what `found` says.
-pub fn read(found: &Found, max_size: u64) -> Result<ReadApp, ReadError> {
-    let (wasm_file, wasm) = open_and_read(&found.folder, &found.wasm, max_size)?;
+pub fn read(found: &Found, reading: &Reading<'_>) -> Result<ReadApp, ReadError> {
+    let (wasm_file, wasm) = open_and_read(&found.folder, &found.wasm, reading.max_size)?;
     let config =
         found.config.as_ref().map(|stamp| open_and_read(&found.folder, stamp, CONFIG_MAX)).transpose()?;
-    let digests =
-        Digests { wasm: Digest::of(&wasm), config: config.as_ref().map(|(_, bytes)| Digest::of(bytes)) };
-    // Only now: the two files are one app, and what was read of the first must still hold after the second.
-    unchanged(&wasm_file, &found.wasm)?;
+    let mut digests = Digests {
+        wasm: Digest::of(&wasm),
+        config: config.as_ref().map(|(_, bytes)| Digest::of(bytes)),
+        public: None,
+    };
     let mut text = None;
+    let mut config_file = None;
     if let (Some((file, bytes)), Some(stamp)) = (config, &found.config) {
-        unchanged(&file, stamp)?;
         let decoded = String::from_utf8(bytes);
         text = Some(decoded.map_err(|_| ReadError::ConfigEncoding { path: stamp.path.clone() })?);
+        config_file = Some((file, stamp));
     }
-    Ok(ReadApp { wasm: wasm.into(), config: text, digests, after: found.clone() })
+    let public = read_public(found, text.as_deref(), reading)?;
+    digests.public = public.as_ref().map(Manifest::digest);
+    // Only now: all files are one app, and what was read of the first must still hold after the last.
+    unchanged(&wasm_file, &found.wasm)?;
+    if let Some((file, stamp)) = config_file {
+        unchanged(&file, stamp)?;
+    }
+    Ok(ReadApp { wasm: wasm.into(), config: text, public, digests, after: found.clone() })
+}
+
+/// The files of `public/`, if they are to be served: copied from what was looked at, which they still are.
+fn read_public(
+    found: &Found,
+    config: Option<&str>,
+    reading: &Reading<'_>,
+) -> Result<Option<Manifest>, ReadError> {
+    let Some(stamp) = &found.public else { return Ok(None) };
+    let Some(limits) = (reading.limits)(config) else { return Ok(None) };
+    let folder = public::open(&found.folder, &stamp.beside)?;
+    let look = || {
+        let tree = public::tree(&folder, limits)?;
+        if tree.fingerprint() == stamp.fingerprint { Ok(tree) } else { Err(ReadError::Changed) }
+    };
+    let tree = look()?;
+    let Some(store) = reading.store else { return Ok(None) };
+    let manifest = public::manifest(&folder, &tree, store).map_err(|error| match error {
+        ManifestError::Changed => ReadError::Changed,
+        ManifestError::Trouble(trouble) => ReadError::Public(trouble),
+        error @ ManifestError::Store { .. } => ReadError::Copy(error),
+    })?;
+    look()?;
+    Ok(Some(manifest))
 }
 
 fn open_and_read(folder: &Path, stamp: &Stamp, max: u64) -> Result<(File, Vec<u8>), ReadError> {

@@ -3,6 +3,8 @@
 //! - `hello.wasm` is the app `hello`, `api/v1.wasm` the app `api/v1`; `hello.toml` configures `hello.wasm`.
 //! - A folder with an `app.wasm` or `app.toml` in it is one app, named as the folder; nothing else in it is looked at.
 //! - Names that begin with `.` or end in `.tmp`, `.part`, `~` or `.swp` are not looked at, other files are ignored.
+//! - The files of its `public/` are known by what they look like together; what is wrong with them is found when they are
+//!   read.
 //! - Symbolic links are followed as long as they lead to something in the folder.
 //!
 //! Whatever looks like an app and can't be taken becomes a [`Problem`]. It *holds* the app of that name, or all apps
@@ -16,7 +18,9 @@ mod walk;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use state::{FolderState, Found, Holds, Problem, Stamp, Trouble};
+pub use state::{FolderState, Found, Holds, Problem, PublicStamp, Stamp, Trouble};
+
+use crate::public;
 
 /// Bounds on one look at the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +31,16 @@ pub struct Limits {
     pub folder_entries: usize,
     /// Entries of all folders together.
     pub entries: usize,
+    /// What one `public/` may have.
+    pub public: public::Limits,
+    /// Entries of all `public/` together.
+    pub public_entries: u64,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { depth: 8, folder_entries: 10_000, entries: 100_000 }
+        let public = public::Limits { entries: 10_000, size: u64::MAX, depth: 16 };
+        Limits { depth: 8, folder_entries: 10_000, entries: 100_000, public, public_entries: 1_000_000 }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::AppName;
 use super::plan::{AfterRead, Planner, Step};
-use super::read::read;
+use super::read::{Reading, read};
 use super::scan::{Limits, scan};
 use crate::prepare::{self, Refusal};
 
@@ -37,7 +37,8 @@ impl Deployer {
             Step::Read { app, found } => (app, found),
             Step::Retire { app } => return self.log.push(format!("{app} retired")),
         };
-        let read = match read(&found, 1 << 20) {
+        let reading = Reading { max_size: 1 << 20, store: None, limits: &|_| None };
+        let read = match read(&found, &reading) {
             Ok(read) => read,
             Err(error) => return self.planner.unreadable(&app, &found, &error, self.now),
         };

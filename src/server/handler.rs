@@ -1,4 +1,4 @@
-//! One request, from the connection to its answer: route, read, lease, run, reply.
+//! One request, from the connection to its answer: route, static files, read, lease, run, reply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,10 +14,12 @@ use hyper::body::Incoming;
 use super::access::AccessLine;
 use super::body::{RequestBody, RequestError, ResponseBody, Small, read_small};
 use super::connection::{Handler, Peer, check_request, host};
+use super::files;
 use super::reply::{self, Refusal};
 use super::seen::Seen;
 use crate::config;
 use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
+use crate::metrics::AnsweredBy;
 use crate::pool::{Lease, LeaseError};
 use crate::registry::{Registry, Target};
 use crate::release::Release;
@@ -90,6 +92,11 @@ impl AppHandler {
         seen: &mut Seen,
     ) -> Result<Served, Refusal> {
         let routed = self.route(&parts, seen)?;
+        if let Some(found) = files::find(&routed.release, &parts)? {
+            seen.by(AnsweredBy::Files);
+            return files::answer(&routed.release, found, &parts).await.map(Served::Response);
+        }
+        seen.by(AnsweredBy::App);
         let config = &routed.release.config;
         let body = match body {
             Some(body) => {
@@ -129,9 +136,7 @@ impl AppHandler {
         // A command is told its mount and the rest apart, in variables made from the whole path.
         let seen_path = if release.kind.is_command() { path.as_str() } else { path.below(prefix) };
         let target = target(&parts.uri, seen_path)?;
-        if seen.release.replace(release.clone()).is_none() {
-            release.counters.request();
-        }
+        seen.release = Some(release.clone());
         Ok(Routed { release, target })
     }
 
@@ -158,7 +163,7 @@ impl Handler for AppHandler {
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody<AccessLine>> {
         let id = self.0.next_request.fetch_add(1, Relaxed);
-        let mut seen = Seen { id, peer, release: None };
+        let mut seen = Seen::new(id, peer);
         let mut line = match self.0.access_log {
             true => AccessLine::begin(&request, peer, id),
             false => AccessLine::none(),
@@ -168,7 +173,7 @@ impl Handler for AppHandler {
             Err(refusal) => reply::refuse(&refusal, &seen, self.0.error_detail),
         };
         if let Some(release) = &seen.release {
-            release.counters.response(response.status());
+            release.counters.response(seen.answered_by, response.status());
         }
         line.answered(response.status(), seen.release.map(|release| release.app.clone()));
         response.map(|body| body.watched(line))

@@ -43,6 +43,8 @@ pub enum Refusal {
     Guest(Failure),
     #[error("the app's local redirects lead nowhere")]
     RedirectLoop,
+    #[error("a static file can't be read: {0}")]
+    File(#[source] std::io::Error),
 }
 
 impl Refusal {
@@ -54,7 +56,7 @@ impl Refusal {
             Refusal::Body(error) => error.status(),
             Refusal::Starting => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Lease(LeaseError::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
-            Refusal::Lease(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Lease(_) | Refusal::File(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Guest(failure) => match failure {
                 Failure::Trapped(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 Failure::CpuTime(_) | Failure::Deadline(_) | Failure::Replaced(_) => {
@@ -74,6 +76,7 @@ impl Refusal {
     fn public(&self) -> &'static str {
         match self.status() {
             _ if matches!(self, Refusal::Starting) => "the app is not ready yet",
+            _ if let Refusal::File(_) = self => "the file can't be read just now",
             StatusCode::NOT_FOUND => "no app is served here",
             StatusCode::INTERNAL_SERVER_ERROR => "the app failed",
             StatusCode::BAD_GATEWAY => "the app gave no valid answer",

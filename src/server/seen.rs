@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::Peer;
+use crate::metrics::AnsweredBy;
 use crate::release::Release;
 
 pub struct Seen {
@@ -10,4 +11,21 @@ pub struct Seen {
     pub peer: Peer,
     /// The release that it was routed to.
     pub release: Option<Arc<Release>>,
+    pub answered_by: AnsweredBy,
+}
+
+impl Seen {
+    pub fn new(id: u64, peer: Peer) -> Seen {
+        Seen { id, peer, release: None, answered_by: AnsweredBy::None }
+    }
+
+    /// It is answered by `who` of the release that it was routed to. The first one counts: what an app redirects to
+    /// within the host is still its own request.
+    pub fn by(&mut self, who: AnsweredBy) {
+        let Some(release) = &self.release else { return };
+        if self.answered_by == AnsweredBy::None {
+            self.answered_by = who;
+            release.counters.request(who);
+        }
+    }
 }

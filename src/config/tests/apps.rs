@@ -61,6 +61,22 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "mode = \"cached\"\nmax_lifetime = \"1m\"",
             "shop.toml:2: max_lifetime: mode cached keeps no instances, so leave this key out or use pooled",
         ),
+        ("[static]\nindx = \"a\"", "shop.toml:2: static.indx: unknown key, did you mean index?"),
+        (
+            "static.index = \"a/b\"",
+            "shop.toml:1: static.index: expected the name of a file such as \"index.html\", or \"off\"",
+        ),
+        (
+            "static.cache_control = \"a\\nb\"",
+            "shop.toml:1: static.cache_control: expected what the header may say, such as \"public, max-age=3600\", \
+             in at most 256 characters of ASCII",
+        ),
+        ("static.enabled = \"no\"", "shop.toml:1: static.enabled: expected true or false, found a string"),
+        (
+            "static.max_files = 10_001",
+            "shop.toml:1: static.max_files: 10001 is more than the 10000 of [defaults]; the operator can allow it with \
+             static.max_files = 10001 under [grants.\"shop\"] in hostler.toml",
+        ),
         ("memory_limit = \"1KiB\"", "shop.toml:1: memory_limit: too small, the least is 64KiB"),
         ("memory_limit = \"5GiB\"", "shop.toml:1: memory_limit: too large, the most is 4GiB"),
         ("hosts = \"a\"", "shop.toml:1: hosts: expected a list, found a string"),
@@ -197,4 +213,33 @@ fn the_backends_connections_bound_the_instances() {
     );
     // What a few connections leave no room for is just not made beforehand.
     assert_eq!(config(host, "backend_connections = 4").min_instances, 2);
+}
+
+#[test]
+fn static_files_have_the_apps_settings_then_the_operators_then_the_defaults() {
+    let files = |host: &str, own: &str| app(host, "shop", own).files;
+    let built_in = files("", "");
+    assert!(built_in.enabled);
+    assert_eq!(
+        (built_in.index.as_deref(), &built_in.cache_control),
+        (Some("index.html"), &HeaderValue::from_static("no-cache"))
+    );
+    let limits = public::Limits { entries: 10_000, size: 256 << 20, depth: 16 };
+    assert_eq!(built_in.limits, limits);
+    let host =
+        "[defaults.static]\nenabled = false\nindex = \"off\"\ncache_control = \"no-store\"\nmax_files = 5";
+    let operators = files(host, "");
+    assert_eq!((operators.enabled, operators.index.as_deref()), (false, None));
+    assert_eq!(
+        (&operators.cache_control, operators.limits.entries),
+        (&HeaderValue::from_static("no-store"), 5)
+    );
+    let own =
+        files(host, "[static]\nenabled = true\nindex = \"a.htm\"\ncache_control = \"public\"\nmax_depth = 2");
+    assert_eq!((own.enabled, own.index.as_deref()), (true, Some("a.htm")));
+    assert_eq!((&own.cache_control, own.limits.depth), (&HeaderValue::from_static("public"), 2));
+    let granted = "[grants.shop.static]\nmax_files = 20_000\nmax_size = \"1GiB\"\nmax_depth = 32";
+    let asked = files(granted, "[static]\nmax_files = 20_000\nmax_size = \"1GiB\"\nmax_depth = 32").limits;
+    assert_eq!(asked, public::Limits { entries: 20_000, size: 1 << 30, depth: 32 });
+    assert_eq!(policy(granted).largest_public(), asked);
 }

@@ -28,6 +28,7 @@ fn found(name: &str, version: u64, config: Option<u64>) -> Found {
         folder: Arc::from(Path::new("/apps")),
         wasm: stamp(format!("/apps/{name}.wasm"), version),
         config: config.map(|version| stamp(format!("/apps/{name}.toml"), version)),
+        public: None,
     }
 }
 
@@ -38,7 +39,7 @@ fn folder(apps: &[(&str, u64)]) -> FolderState {
 }
 
 fn digests(text: &str) -> Digests {
-    Digests { wasm: Digest::of(text.as_bytes()), config: None }
+    Digests { wasm: Digest::of(text.as_bytes()), config: None, public: None }
 }
 
 /// The names of the apps to be read, nothing else being planned.

@@ -8,6 +8,10 @@ use super::*;
 
 const MAX: u64 = 1 << 20;
 
+fn read(found: &Found, max_size: u64) -> Result<ReadApp, ReadError> {
+    super::read(found, &Reading { max_size, store: None, limits: &|_| None })
+}
+
 fn found(folder: &Path, name: &str) -> Found {
     let name = AppName::parse(name).expect("a good name");
     scan(folder, &Limits::default()).expect("a folder").apps.remove(&name).expect("the app is there")

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::name::{AppName, NameError};
+use crate::prepare::Digest;
 
 /// The apps folder at one moment, as far as can be told without opening files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +28,16 @@ pub struct Found {
     pub folder: Arc<Path>,
     pub wasm: Stamp,
     pub config: Option<Stamp>,
+    pub public: Option<PublicStamp>,
+}
+
+/// What tells one state of an app's `public/` from another without reading its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicStamp {
+    /// The app's own folder, relative to the apps folder, with all links resolved.
+    pub beside: PathBuf,
+    /// Of all that is in it; or else of what is wrong with it.
+    pub fingerprint: Digest,
 }
 
 /// What tells one state of a file from another without reading it. Equal stamps don't prove equal bytes.
@@ -82,6 +93,10 @@ pub enum Trouble {
     TooDeep(usize),
     #[error("more than {0} entries, so it is not looked at; move some of them elsewhere")]
     TooMany(usize),
+    #[error(
+        "the public folders of all apps have more than {0} entries, so those of this one are not looked at"
+    )]
+    TooManyPublic(u64),
     #[error("it cannot be looked at: {0}")]
     Io(std::io::ErrorKind),
 }

@@ -10,16 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::name::{AppName, NameError, check_segment};
-use super::state::{FolderState, Found, Holds, Problem, Stamp, Trouble};
+use super::state::{FolderState, Found, Holds, Problem, PublicStamp, Stamp, Trouble};
 use super::{Limits, ScanError};
-
-const NOT_LOOKED_AT: [&[u8]; 4] = [b".tmp", b".part", b"~", b".swp"];
+use crate::prepare::Digest;
+use crate::public;
+use crate::public::tree::is_looked_at;
 
 pub struct Walk<'a> {
     root: Arc<Path>,
     limits: &'a Limits,
     /// Entries that may still be listed.
     budget: usize,
+    /// The same for all `public/`.
+    public_budget: u64,
     state: FolderState,
     /// Names that something already stands for, be it an app or a problem.
     claimed: BTreeSet<AppName>,
@@ -54,6 +57,7 @@ impl Walk<'_> {
             root: Arc::from(root.as_path()),
             limits,
             budget: limits.entries,
+            public_budget: limits.public_entries,
             state: FolderState::new((metadata.dev(), metadata.ino())),
             claimed: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -83,7 +87,8 @@ impl Walk<'_> {
         match there(&wasm).and_then(|wasm| Ok((wasm, there(&config)?))) {
             Ok((false, false)) => {}
             Ok((wasm_there, config_there)) => {
-                self.app(&folder.name, wasm_there.then_some(wasm), config_there.then_some(config));
+                let (wasm, config) = (wasm_there.then_some(wasm), config_there.then_some(config));
+                self.app(&folder.name, wasm, config, Some(&folder.real));
                 return;
             }
             Err(error) => return self.hold_folder(folder, Trouble::Io(error.kind())),
@@ -110,9 +115,8 @@ impl Walk<'_> {
             }
             let entry = entry?;
             let name = entry.file_name();
-            let bytes = name.as_bytes();
             self.budget = self.budget.saturating_sub(1);
-            if !bytes.starts_with(b".") && !NOT_LOOKED_AT.iter().any(|end| bytes.ends_with(end)) {
+            if is_looked_at(name.as_bytes()) {
                 names.push((name, entry.file_type()?));
             }
         }
@@ -144,10 +148,10 @@ impl Walk<'_> {
         }
         for (name, path) in wasm {
             let config = config.remove(&name);
-            self.app(&name, Some(path), config);
+            self.app(&name, Some(path), config, None);
         }
         for (name, path) in config {
-            self.app(&name, None, Some(path));
+            self.app(&name, None, Some(path), None);
         }
     }
 
@@ -164,8 +168,8 @@ impl Walk<'_> {
         }
     }
 
-    /// One app by its files, each of which is known to be there.
-    fn app(&mut self, name: &str, wasm: Option<PathBuf>, config: Option<PathBuf>) {
+    /// One app by its files, each of which is known to be there; `own`: the folder that is the app's alone.
+    fn app(&mut self, name: &str, wasm: Option<PathBuf>, config: Option<PathBuf>, own: Option<&Path>) {
         let Some(path) = wasm.as_ref().or(config.as_ref()) else { return };
         let relative = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
         let app = match AppName::parse(name) {
@@ -189,7 +193,32 @@ impl Walk<'_> {
                 None => return,
             },
         };
-        self.state.apps.insert(app, Found { folder: self.root.clone(), wasm, config });
+        let public = match own.map(|own| self.public(own)) {
+            None => None,
+            Some(Ok(public)) => public,
+            Some(Err(trouble)) => return self.report(&relative, Holds::App(app), trouble),
+        };
+        self.state.apps.insert(app, Found { folder: self.root.clone(), wasm, config, public });
+    }
+
+    /// What an app's `public/` looks like, if there is one. What is wrong in it is for whoever reads it to say.
+    fn public(&mut self, own: &Path) -> Result<Option<PublicStamp>, Trouble> {
+        match fs::symlink_metadata(own.join(public::FOLDER)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Trouble::Io(error.kind())),
+        }
+        let beside = own.strip_prefix(&self.root).unwrap_or(own).to_owned();
+        let mut listed = 0;
+        let tree = public::open(&self.root, &beside)
+            .and_then(|public| public::tree_counted(&public, self.limits.public, &mut listed));
+        let left = self.public_budget.checked_sub(listed);
+        self.public_budget = left.ok_or(Trouble::TooManyPublic(self.limits.public_entries))?;
+        let fingerprint = match tree {
+            Ok(tree) => tree.fingerprint(),
+            Err(trouble) => Digest::of(trouble.to_string().as_bytes()),
+        };
+        Ok(Some(PublicStamp { beside, fingerprint }))
     }
 
     /// The stamp of one of an app's files; `None` when it can't be taken, which then is reported.

@@ -175,7 +175,7 @@ impl World {
     fn digests(&self, app: usize) -> Option<Digests> {
         let file = self.files.get(&app)?;
         let config = self.config(app).map(|content| Digest::of(&[content]));
-        Some(Digests { wasm: Digest::of(format!("{:?}", file.content).as_bytes()), config })
+        Some(Digests { wasm: Digest::of(format!("{:?}", file.content).as_bytes()), config, public: None })
     }
 
     fn state(&self) -> Option<FolderState> {
