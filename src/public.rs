@@ -40,7 +40,10 @@ pub enum Trouble {
     LinkLeadsOut { path: PathBuf },
     #[error("public leads out of the app's folder; put the folder itself there")]
     FolderLeadsOut,
-    #[error("public/{}: a symbolic link to a folder that it is in; take it out", path_text(path))]
+    #[error(
+        "public/{}: a symbolic link to itself or to a folder that it is in; take it out",
+        path_text(path)
+    )]
     LinkLoop { path: PathBuf },
     #[error("public/{}: the name is not valid UTF-8 or has a control character; rename it", path_text(path))]
     Name { path: PathBuf },

@@ -3,9 +3,10 @@
 //! One loop owns the planner; all that takes time runs beside it as a job, and what came of it is fed back. So one
 //! app's slow compilation delays no other app.
 
+mod report;
 pub mod restart;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,21 +25,14 @@ use super::watcher::Watcher;
 use crate::compile::line::{Line, Place};
 use crate::compile::queue::{Asked, Standing};
 use crate::config;
-use crate::logging::path_text;
 use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
-use crate::registry::{FolderView, PathProblem, Registry, Starting};
+use crate::registry::{FolderView, Registry, Starting};
 use crate::release::Release;
 use restart::{Orders, Waiting};
 
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
-
-/// Paths that are not taken as apps of which each is said and shown.
-const MOST_SHOWN: usize = 100;
-
-/// What is kept of having said that there are more; no app and no path is called so.
-const FURTHER: &str = "further ";
 
 /// Largest app that is read, bytes.
 pub const MAX_APP_SIZE: u64 = 256 << 20;
@@ -396,45 +390,6 @@ impl Deployer {
         if self.said.insert(app.as_str().to_owned(), problem.clone()).as_ref() != Some(&problem) {
             tracing::error!(app = app.as_str(), "not deployed: {problem}{still}");
         }
-    }
-
-    /// Says which paths are not taken as apps, each once, and shows them in the status until that is over.
-    fn report_problems(&mut self) {
-        let problems = &self.state.problems;
-        let mut view = FolderView::default();
-        for problem in problems.iter().take(MOST_SHOWN) {
-            let (path, problem) = (path_text(&problem.path), problem.trouble.to_string());
-            if self.said.insert(format!("/{path}"), problem.clone()).as_ref() != Some(&problem) {
-                tracing::warn!(path, "not taken as an app: {problem}");
-            }
-            view.paths.push(PathProblem { path, problem });
-        }
-        view.further_paths = problems.len() - view.paths.len();
-        let shown: BTreeSet<&str> = view.paths.iter().map(|problem| problem.path.as_str()).collect();
-        self.said.retain(|what, _| what.strip_prefix('/').is_none_or(|path| shown.contains(path)));
-        if view.further_paths == 0 {
-            self.unsay(FURTHER);
-        } else if self.said.insert(FURTHER.to_owned(), String::new()).is_none() {
-            let count = view.further_paths;
-            tracing::warn!(count, "further paths are not taken as apps; `hostler check` names them all");
-        }
-        if self.is_blind {
-            view.problem = Some(self.say_folder(
-                &"it has become another, empty one, as when a mount is lost; put a \
-                                                  file in it if that is meant",
-            ));
-        }
-        self.registry.set_folder(view);
-    }
-
-    /// Says why the folder as a whole is not followed.
-    fn say_folder(&mut self, problem: &dyn std::fmt::Display) -> String {
-        let text = problem.to_string();
-        if self.said.insert(String::new(), text.clone()).as_ref() != Some(&text) {
-            let folder = path_text(&self.folder);
-            tracing::error!(folder, "the apps folder is not followed: {text}; what is live stays so");
-        }
-        text
     }
 
     fn unsay(&mut self, what: &str) {

@@ -122,7 +122,8 @@ fn read_public(
         error @ ManifestError::Store { .. } => ReadError::Copy(error),
     })?;
     look()?;
-    Ok(Some(manifest))
+    // An empty folder is none: nothing is served of either.
+    Ok(Some(manifest).filter(|manifest| manifest.files() > 0))
 }
 
 fn open_and_read(folder: &Path, stamp: &Stamp, max: u64) -> Result<(File, Vec<u8>), ReadError> {

@@ -64,7 +64,9 @@ pub enum StoreError {
 /// Keeps copies. One for the host.
 #[derive(Debug)]
 pub struct Store {
-    dir: Dir,
+    cache_dir: PathBuf,
+    /// Made when the first copy needs it.
+    dir: Mutex<Option<Dir>>,
     room: Room,
     next: AtomicU64,
     books: Arc<Mutex<Books>>,
@@ -104,7 +106,13 @@ impl Store {
     /// A store beside the code cache, whose directory is known to be ours alone.
     pub fn open(cache_dir: &Path, room: Room) -> io::Result<Store> {
         remove_leftovers(cache_dir)?;
-        Ok(Store { dir: Dir::create(cache_dir)?, room, next: AtomicU64::new(0), books: Arc::default() })
+        Ok(Store {
+            cache_dir: cache_dir.to_owned(),
+            dir: Mutex::new(None),
+            room,
+            next: AtomicU64::new(0),
+            books: Arc::default(),
+        })
     }
 
     /// Copies a file of `size` bytes. Blocks on the file system.
@@ -173,16 +181,33 @@ impl Store {
     ) -> Result<Arc<Blob>, StoreError> {
         self.sweep();
         self.reserve(len)?;
-        let path = self.dir.dir.path().join(self.next.fetch_add(1, Relaxed).to_string());
-        let written = create(&path).map_err(StoreError::Write).and_then(|mut file| write(&mut file));
+        let created = self.create();
+        let written = created.map_err(StoreError::Write).and_then(|(path, mut file)| {
+            let written = write(&mut file);
+            if written.is_err() {
+                // On failure it stays until the directory goes.
+                let _ = std::fs::remove_file(&path);
+            }
+            Ok((path, written?))
+        });
         match written {
-            Ok(digest) => Ok(self.enter(digest, len, Place::Disk(path))),
+            Ok((path, digest)) => Ok(self.enter(digest, len, Place::Disk(path))),
             Err(error) => {
-                self.books.lock().unused.push((path, len));
-                self.sweep();
+                self.books.lock().usage.disk_bytes -= len;
                 Err(error)
             }
         }
+    }
+
+    fn create(&self) -> io::Result<(PathBuf, File)> {
+        let mut dir = self.dir.lock();
+        let dir = match &mut *dir {
+            Some(dir) => dir,
+            none => none.insert(Dir::create(&self.cache_dir)?),
+        };
+        let path = dir.dir.path().join(self.next.fetch_add(1, Relaxed).to_string());
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path)?;
+        Ok((path, file))
     }
 
     fn reserve(&self, len: u64) -> Result<(), StoreError> {
@@ -308,10 +333,6 @@ fn remove_leftovers(cache_dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)
 }
 
 fn read_whole(file: &File, size: u64) -> Result<Bytes, StoreError> {

@@ -241,6 +241,15 @@ impl Builder {
         self
     }
 
+    /// Writes a file below the apps folder.
+    pub fn write(&self, file: &str, bytes: impl AsRef<[u8]>) {
+        put(&self.apps_folder().join(file), bytes.as_ref());
+    }
+
+    pub fn apps_folder(&self) -> PathBuf {
+        self.folder.path().join("apps")
+    }
+
     /// Adds to `hostler.toml`.
     pub fn config(mut self, text: &str) -> Builder {
         self.config.push_str(text);

@@ -77,27 +77,29 @@ pub enum Holds {
 pub enum Trouble {
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("it is {0}, where a regular file is expected")]
+    #[error("it is {0}, where a regular file is expected; take it out")]
     NotAFile(&'static str),
-    #[error("a symbolic link that leads nowhere")]
+    #[error("a symbolic link that leads nowhere; take it out, or put there what it names")]
     DanglingLink,
     #[error("a symbolic link that leads out of the apps folder; put the file itself here")]
     LinkLeadsOut,
-    #[error("a symbolic link to a folder that it is in")]
+    #[error("a symbolic link to itself or to a folder that it is in; take it out")]
     LinkLoop,
     #[error("{name}.wasm and {name}/app.wasm claim the same name; remove one of them")]
     Conflict { name: AppName },
-    #[error("it configures no app: there is no {0} beside it")]
+    #[error("it configures no app: there is no {0} beside it; put one there, or take this out")]
     OrphanConfig(String),
+    #[error("its files are not served: `public` belongs beside an app's app.wasm, and there is none")]
+    OrphanPublic,
     #[error("folders within folders are looked at {0} deep; move it up")]
     TooDeep(usize),
     #[error("more than {0} entries, so it is not looked at; move some of them elsewhere")]
     TooMany(usize),
     #[error(
-        "the public folders of all apps have more than {0} entries, so those of this one are not looked at"
+        "the public folders of all apps have more than {0} entries, and this one's go beyond that; take some out"
     )]
     TooManyPublic(u64),
-    #[error("it cannot be looked at: {0}")]
+    #[error("it cannot be looked at: {0}; the host must be able to read it")]
     Io(std::io::ErrorKind),
 }
 

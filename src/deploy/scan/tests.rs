@@ -66,8 +66,49 @@ fn a_folder_with_an_app_in_it_is_one_app() {
     assert_eq!(folder.apps(), [""; 0]);
     assert_eq!(
         folder.problems(),
-        [r#""shop/app.toml": it configures no app: there is no app.wasm beside it"#]
+        [
+            r#""shop/app.toml": it configures no app: there is no app.wasm beside it; put one there, or take this out"#
+        ]
     );
+}
+
+#[test]
+fn a_public_folder_without_an_app_is_shown_with_what_is_missing() {
+    let folder = Folder::new(&[
+        "shop/public/index.html",
+        "api/public/v1.wasm",
+        "api/public/notes.txt",
+        "public/a.css",
+    ]);
+    assert_eq!(folder.apps(), ["api/public/v1"]);
+    let text = "its files are not served: `public` belongs beside an app's app.wasm, and there is none";
+    assert_eq!(folder.problems(), [format!("\"public\": {text}"), format!("\"shop/public\": {text}")]);
+}
+
+#[test]
+fn public_is_known_by_what_it_looks_like_and_what_is_wrong_in_it_holds_nothing_up() {
+    let folder = Folder::new(&["shop/app.wasm", "shop/public/a.css", "hello.wasm", "public/x.wasm"]);
+    let public = |name: &str| folder.scan().apps[&app(name)].public.clone();
+    assert_eq!((public("hello"), public("public/x")), (None, None));
+    let before = public("shop").expect("a stamp");
+    assert_eq!(public("shop").as_ref(), Some(&before));
+    folder.write("shop/public/css/b.css");
+    let after = public("shop").expect("a stamp");
+    assert_ne!(after, before);
+    symlink("/etc/passwd", folder.path("shop/public/x")).expect("linked");
+    assert_ne!(public("shop"), Some(after));
+    assert_eq!(folder.apps(), ["hello", "public/x", "shop"]);
+    assert_eq!(folder.problems(), [""; 0]);
+}
+
+#[test]
+fn the_entries_of_all_public_folders_are_bounded() {
+    let folder =
+        Folder::new(&["a/app.wasm", "a/public/1", "a/public/2", "b/app.wasm", "b/public/1", "hello.wasm"]);
+    let limits = Limits { public_entries: 2, ..Limits::default() };
+    let state = scan(folder.0.path(), &limits).expect("listed");
+    assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["a", "hello"]);
+    assert!(state.holds(&app("b")));
 }
 
 #[test]
@@ -143,10 +184,10 @@ fn only_regular_files_are_apps() {
     assert_eq!(
         folder.problems(),
         [
-            r#""fifo.wasm": it is a FIFO, where a regular file is expected"#,
-            r#""folder.wasm": it is a folder, where a regular file is expected"#,
+            r#""fifo.wasm": it is a FIFO, where a regular file is expected; take it out"#,
+            r#""folder.wasm": it is a folder, where a regular file is expected; take it out"#,
             r#""null.wasm": a symbolic link that leads out of the apps folder; put the file itself here"#,
-            r#""socket.wasm": it is a socket, where a regular file is expected"#,
+            r#""socket.wasm": it is a socket, where a regular file is expected; take it out"#,
         ]
     );
     assert!(folder.scan().holds(&app("fifo")));
@@ -179,7 +220,8 @@ fn links_are_followed_beneath_the_folder_only() {
         folder.problems(),
         [
             format!("\"out\": {leads_out}"),
-            "\"dangling.wasm\": a symbolic link that leads nowhere".to_owned(),
+            "\"dangling.wasm\": a symbolic link that leads nowhere; take it out, or put there what it names"
+                .to_owned(),
             format!("\"secret.wasm\": {leads_out}"),
         ]
     );
@@ -192,12 +234,9 @@ fn links_that_go_in_circles_end() {
     symlink("../b", folder.path("a/b")).expect("linked");
     symlink("../a", folder.path("b/a")).expect("linked");
     assert_eq!(folder.apps(), ["a/b/y", "a/x", "b/a/x", "b/y"]);
-    assert!(
-        folder
-            .problems()
-            .iter()
-            .all(|problem| problem.ends_with("a symbolic link to a folder that it is in"))
-    );
+    assert!(folder.problems().iter().all(|problem| {
+        problem.ends_with("a symbolic link to itself or to a folder that it is in; take it out")
+    }));
 }
 
 #[test]

@@ -127,6 +127,7 @@ impl Walk<'_> {
     fn look_at(&mut self, folder: &Folder, names: Vec<(OsString, FileType)>) {
         let mut wasm: BTreeMap<String, PathBuf> = BTreeMap::new();
         let mut config: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let mut others = false;
         for (name, kind) in names {
             let path = folder.real.join(&name);
             let (stem, role) = match name.as_bytes() {
@@ -136,6 +137,7 @@ impl Walk<'_> {
             };
             // Neither an app nor a place for apps: what it is called doesn't matter.
             if role.is_none() && !kind.is_dir() && !kind.is_symlink() {
+                others = true;
                 continue;
             }
             match (named(&folder.name, stem), role) {
@@ -145,6 +147,9 @@ impl Walk<'_> {
                 (Ok(name), None) => self.subfolder(folder, name, &path),
                 (Err(trouble), _) => self.report(&join(&folder.name, &name), Holds::Nothing, trouble),
             }
+        }
+        if others && wasm.is_empty() && folder.real.file_name().is_some_and(|name| name == public::FOLDER) {
+            self.report(Path::new(&folder.name), Holds::Nothing, Trouble::OrphanPublic);
         }
         for (name, path) in wasm {
             let config = config.remove(&name);
@@ -244,6 +249,7 @@ impl Walk<'_> {
             Ok(real) if real.starts_with(&self.root) => Target::of(&real, fs::symlink_metadata(&real)),
             Ok(_) => Target::Bad(Trouble::LinkLeadsOut),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Target::Bad(Trouble::DanglingLink),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Target::Bad(Trouble::LinkLoop),
             Err(error) => Target::failed(&error),
         }
     }

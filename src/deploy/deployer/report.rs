@@ -1,0 +1,57 @@
+//! What is wrong with the folder, said once in the log and shown in the status until it is over.
+
+use std::collections::BTreeSet;
+
+use super::Deployer;
+use crate::deploy::scan::Problem;
+use crate::logging::path_text;
+use crate::registry::{FolderView, PathProblem};
+
+/// Paths that are not taken as apps of which each is said and shown.
+const MOST_SHOWN: usize = 100;
+
+/// What is kept of having said that there are more; no app and no path is called so.
+const FURTHER: &str = "further ";
+
+impl Deployer {
+    /// Says which paths are not taken as apps, each once, and shows them in the status until that is over.
+    pub(super) fn report_problems(&mut self) {
+        let problems = &self.state.problems;
+        let mut view = FolderView::default();
+        for Problem { path: real, trouble, .. } in problems.iter().take(MOST_SHOWN) {
+            let (path, problem) = (path_text(real), trouble.to_string());
+            if self.said.insert(format!("/{path}"), problem.clone()).as_ref() != Some(&problem) {
+                // As it is: who writes the line quotes and escapes the field.
+                let path = &*real.to_string_lossy();
+                tracing::warn!(path, "not taken as an app: {problem}");
+            }
+            view.paths.push(PathProblem { path, problem });
+        }
+        view.further_paths = problems.len() - view.paths.len();
+        let shown: BTreeSet<&str> = view.paths.iter().map(|problem| problem.path.as_str()).collect();
+        self.said.retain(|what, _| what.strip_prefix('/').is_none_or(|path| shown.contains(path)));
+        if view.further_paths == 0 {
+            self.unsay(FURTHER);
+        } else if self.said.insert(FURTHER.to_owned(), String::new()).is_none() {
+            let count = view.further_paths;
+            tracing::warn!(count, "further paths are not taken as apps; `hostler check` names them all");
+        }
+        if self.is_blind {
+            view.problem = Some(self.say_folder(
+                &"it has become another, empty one, as when a mount is lost; put a \
+                                                  file in it if that is meant",
+            ));
+        }
+        self.registry.set_folder(view);
+    }
+
+    /// Says why the folder as a whole is not followed.
+    pub(super) fn say_folder(&mut self, problem: &dyn std::fmt::Display) -> String {
+        let text = problem.to_string();
+        if self.said.insert(String::new(), text.clone()).as_ref() != Some(&text) {
+            let folder = path_text(&self.folder);
+            tracing::error!(folder, "the apps folder is not followed: {text}; what is live stays so");
+        }
+        text
+    }
+}
