@@ -34,6 +34,11 @@ use restart::{Orders, Waiting};
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
 
+/// From one look to the next it takes so many times as long as the look took, at most [`LONGEST_REST`]: a folder in which
+/// much lies and always something happens must not keep a processor busy.
+const REST: u32 = 5;
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
 /// Largest app that is read, bytes.
 pub const MAX_APP_SIZE: u64 = 256 << 20;
 
@@ -66,6 +71,8 @@ pub struct Deployer {
     state: FolderState,
     /// The last look showed nothing that could be trusted: what is due has to wait for the watcher's next hint.
     is_blind: bool,
+    /// No look before then.
+    rested_at: Instant,
     looks: u64,
     orders: Orders,
     /// Who has ordered which app to be built anew, and is not answered yet.
@@ -105,6 +112,7 @@ impl Deployer {
             slots: Line::new(MAX_DEPLOYS),
             state: FolderState::default(),
             is_blind: false,
+            rested_at: Instant::now(),
             looks: 0,
             orders,
             ordered: BTreeMap::new(),
@@ -120,17 +128,23 @@ impl Deployer {
     pub async fn run(mut self, stop: CancellationToken, engines_replaced: Arc<Notify>) {
         let mut watcher = Watcher::start(self.folder.clone(), self.scan_interval);
         loop {
+            let rested_at = self.rested_at;
+            // Cancellation safety: the watcher loses no hint.
+            let hint = async {
+                tokio::time::sleep_until(rested_at.into()).await;
+                watcher.changed().await;
+            };
             let next_look = self.planner.next_look().filter(|_| !self.is_blind);
             let look_again = async {
                 match next_look {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => tokio::time::sleep_until(at.max(rested_at).into()).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = engines_replaced.notified() => self.move_all(),
-                () = watcher.changed() => self.look().await,
+                () = hint => self.look().await,
                 () = look_again => self.look().await,
                 Some(done) = self.jobs.join_next() => self.feed_back(done),
                 order = self.orders.next() => self.take_order(order),
@@ -143,7 +157,9 @@ impl Deployer {
     async fn look(&mut self) {
         let folder = self.folder.clone();
         let limits = scan::Limits { public: self.builder.policy.largest_public(), ..Default::default() };
+        let began = Instant::now();
         let looked = tokio::task::spawn_blocking(move || scan(&folder, &limits)).await;
+        self.rested_at = began + (began.elapsed() * REST).min(LONGEST_REST);
         match looked {
             Ok(Ok(state)) => {
                 self.is_blind = self.planner.is_lost(&state);

@@ -192,11 +192,14 @@ async fn what_others_have_cannot_be_claimed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crowds_and_depths_are_bounded_and_cost_only_who_makes_them() {
-    let host = neighbourhood().app("shop/app", "hello").start().await;
+    let host =
+        neighbourhood().config("[defaults.static]\nmax_files = 100").app("shop/app", "hello").start().await;
     std::fs::create_dir_all(host.at("crowd")).expect("created");
     std::fs::create_dir_all(host.at("shop/public")).expect("created");
     for number in 0..=10_000 {
         std::fs::File::create(host.at(&format!("crowd/{number}.txt"))).expect("created");
+    }
+    for number in 0..=100 {
         std::fs::File::create(host.at(&format!("shop/public/{number}"))).expect("created");
     }
     let deep = "d/".repeat(100);
@@ -207,7 +210,7 @@ async fn crowds_and_depths_are_bounded_and_cost_only_who_makes_them() {
     std::fs::write(host.at(&long).join("nnnnnnnnnnnnnnnnnnnnn.wasm"), "").expect("written");
     host.until("the crowd is seen", || said(&host, "crowd").contains("more than 10000 entries")).await;
     host.until("the other crowd is seen", || {
-        said(&host, "shop").contains("public/ has more than 10000 files and folders")
+        said(&host, "shop").contains("public/ has more than 100 files and folders")
     })
     .await;
     host.until("the depth is seen", || said(&host, "d/d/d/d/d/d/d/d").contains("8 deep")).await;

@@ -28,7 +28,7 @@ pub struct Found {
     pub folder: Arc<Path>,
     pub wasm: Stamp,
     pub config: Option<Stamp>,
-    pub public: Option<PublicStamp>,
+    pub public: Option<Arc<PublicStamp>>,
 }
 
 /// What tells one state of an app's `public/` from another without reading its files.

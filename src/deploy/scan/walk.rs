@@ -207,7 +207,7 @@ impl Walk<'_> {
     }
 
     /// What an app's `public/` looks like, if there is one. What is wrong in it is for whoever reads it to say.
-    fn public(&mut self, own: &Path) -> Result<Option<PublicStamp>, Trouble> {
+    fn public(&mut self, own: &Path) -> Result<Option<Arc<PublicStamp>>, Trouble> {
         match fs::symlink_metadata(own.join(public::FOLDER)) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -223,7 +223,7 @@ impl Walk<'_> {
             Ok(tree) => tree.fingerprint(),
             Err(trouble) => Digest::of(trouble.to_string().as_bytes()),
         };
-        Ok(Some(PublicStamp { beside, fingerprint }))
+        Ok(Some(Arc::new(PublicStamp { beside, fingerprint })))
     }
 
     /// The stamp of one of an app's files; `None` when it can't be taken, which then is reported.
