@@ -155,6 +155,7 @@ impl Host {
             registry: registry.clone(),
             compiler,
             compiling: Arc::new(Semaphore::new(compile_jobs(cpus))),
+            copying: Arc::new(Semaphore::new(cpus.div_ceil(2))),
             policy: Arc::new(policy),
             numbers: AtomicU64::new(0),
             control: control_handle,

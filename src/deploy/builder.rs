@@ -78,6 +78,8 @@ pub struct Builder {
     pub compiler: Arc<Compiler>,
     /// Compilations of cold apps under way at once: theirs are part of a request.
     pub compiling: Arc<Semaphore>,
+    /// Apps whose static files are being copied at once: hashing them is work for a processor, too.
+    pub copying: Arc<Semaphore>,
     /// The runtime that deploys run on.
     pub control: tokio::runtime::Handle,
     pub numbers: AtomicU64,

@@ -27,6 +27,7 @@ use crate::compile::queue::{Asked, Standing};
 use crate::config;
 use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
+use crate::public::Store;
 use crate::registry::{FolderView, Registry, Starting};
 use crate::release::Release;
 use restart::{Orders, Waiting};
@@ -210,11 +211,13 @@ impl Deployer {
     fn start_reading(&mut self, app: AppName, found: Found, asked: Asked) {
         let (slots, builder) = (self.slots.clone(), self.builder.clone());
         self.jobs.spawn(async move {
-            let slot = match slots.place(Standing::Other, asked.clone()).await {
-                Ok(slot) => slot,
-                // This line is never closed.
-                Err(_) => return Done::Drained,
+            // Before the slot, so that those who wait for it keep none from apps without static files.
+            let copying = match found.public {
+                Some(_) => Some(builder.copying.clone().acquire_owned().await),
+                None => None,
             };
+            // Neither the semaphore nor the line is ever closed.
+            let Ok(slot) = slots.place(Standing::Other, asked.clone()).await else { return Done::Drained };
             let (files, name) = (found.clone(), app.clone());
             let reading = move || {
                 let limits = |text: Option<&str>| builder.policy.public_limits(name.as_str(), text);
@@ -225,6 +228,7 @@ impl Deployer {
             };
             let result = tokio::task::spawn_blocking(reading).await;
             let result = result.unwrap_or(Err(ReadError::Changed));
+            drop(copying);
             Done::Read { app, found, result, asked, slot }
         });
     }
@@ -251,12 +255,16 @@ impl Deployer {
                 self.registry.unexpect(app.as_str());
                 if !matches!(error, ReadError::Changed | ReadError::Gone) {
                     self.failed(&app, &error);
+                    self.sweep();
                     let answer = Err(self.failure(&app, error.to_string()));
                     restart::answer(self.orders_of(&app), &answer);
                 }
             }
             Ok(Done::Built { app, digests, result, waiting }) => {
                 let answer = self.built(&app, digests, result);
+                if answer.is_err() {
+                    self.sweep();
+                }
                 restart::answer(waiting, &answer);
             }
             Ok(Done::Moved { from, result }) => self.moved(&from, result),
@@ -393,40 +401,27 @@ impl Deployer {
         self.jobs.spawn(async move {
             release.drain().await;
             drop(release);
-            // Whatever fails in it has been logged.
-            let _ = tokio::task::spawn_blocking(move || store.sweep()).await;
+            sweep(store).await;
             Done::Drained
         });
     }
 
-    fn failed(&mut self, app: &AppName, error: &dyn std::fmt::Display) {
-        let problem = error.to_string();
-        let live = self.registry.problem(&app.as_str().into(), problem.clone());
-        let still = if live { "; the release before serves on" } else { "" };
-        if self.said.insert(app.as_str().to_owned(), problem.clone()).as_ref() != Some(&problem) {
-            tracing::error!(app = app.as_str(), "not deployed: {problem}{still}");
-        }
-    }
-
-    fn unsay(&mut self, what: &str) {
-        self.said.remove(what);
-    }
-
-    fn say_live(&self, release: &Release) {
-        let host = release.config.hosts.first().map(|host| format!("{host}:{}", self.address.port()));
-        let url = format!("http://{}{}", host.unwrap_or(self.address.to_string()), release.mount);
-        tracing::info!(
-            url,
-            file = release.file,
-            kind = %release.kind,
-            mode = %release.config.mode,
-            code = %release.code,
-            "live"
-        );
+    fn sweep(&mut self) {
+        let store = self.builder.store.clone();
+        self.jobs.spawn(async move {
+            sweep(store).await;
+            Done::Drained
+        });
     }
 
     fn report_progress(&self) {
         let pending = self.state.apps.keys().filter(|app| self.planner.outcome(app).is_none()).count();
         self.progress.send_replace(Progress { looks: self.looks, pending });
     }
+}
+
+/// Removes the copies of static files that no release has any more.
+async fn sweep(store: Arc<Store>) {
+    // What fails in it has been logged.
+    let _ = tokio::task::spawn_blocking(move || store.sweep()).await;
 }

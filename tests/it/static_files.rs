@@ -5,6 +5,7 @@ use std::fs::File;
 use bytes::Bytes;
 use http::Method;
 
+use crate::program::Place;
 use crate::support::{Answer, Builder, TestHost};
 use crate::wire::Wire;
 
@@ -266,6 +267,28 @@ async fn many_releases_keep_what_the_last_one_has() {
     host.until("the releases before are gone", || host.host().status().static_files.files == first.files)
         .await;
     assert_eq!(host.host().status().static_files.disk_bytes, 100_000, "what stays the same is kept once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deploy_that_fails_leaves_none_of_its_copies() {
+    let host = with(&[("a.bin", &"a".repeat(100_000))]).await;
+    host.put("shop/public/b.bin", "b".repeat(200_000));
+    host.put("shop/app.wasm", "no app");
+    host.until("the bad app is refused", || host.problem("shop").contains("plain text")).await;
+    host.until("its copies are gone", || host.host().status().static_files.disk_bytes == 100_000).await;
+    assert_eq!(host.get("/shop/a.bin").await.body.len(), 100_000);
+    assert!(is_of_app(&host.get("/shop/b.bin").await), "what is not live is not served");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_looks_into_public_and_copies_nothing() {
+    let place = Place::new();
+    place.app("shop/app", "hello");
+    place.write("apps/shop/public/a.css", "body{}");
+    place.run(&["check"], &[]).await.ended_with(0).says("1 apps, 0 problems");
+    std::os::unix::fs::symlink("/etc/passwd", place.at("apps/shop/public/x")).expect("linked");
+    let run = place.run(&["check"], &[]).await.ended_with(78);
+    run.says("public/x: a symbolic link that leads out of public/; put the file itself there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,13 @@
-//! What is wrong with the folder, said once in the log and shown in the status until it is over.
+//! What is said of the folder and its apps: once in the log, and in the status until it is over.
 
 use std::collections::BTreeSet;
 
 use super::Deployer;
+use crate::deploy::name::AppName;
 use crate::deploy::scan::Problem;
 use crate::logging::path_text;
 use crate::registry::{FolderView, PathProblem};
+use crate::release::Release;
 
 /// Paths that are not taken as apps of which each is said and shown.
 const MOST_SHOWN: usize = 100;
@@ -53,5 +55,32 @@ impl Deployer {
             tracing::error!(folder, "the apps folder is not followed: {text}; what is live stays so");
         }
         text
+    }
+
+    pub(super) fn failed(&mut self, app: &AppName, error: &dyn std::fmt::Display) {
+        let problem = error.to_string();
+        let live = self.registry.problem(&app.as_str().into(), problem.clone());
+        let still = if live { "; the release before serves on" } else { "" };
+        if self.said.insert(app.as_str().to_owned(), problem.clone()).as_ref() != Some(&problem) {
+            tracing::error!(app = app.as_str(), "not deployed: {problem}{still}");
+        }
+    }
+
+    pub(super) fn say_live(&self, release: &Release) {
+        let host = release.config.hosts.first().map(|host| format!("{host}:{}", self.address.port()));
+        let url = format!("http://{}{}", host.unwrap_or(self.address.to_string()), release.mount);
+        tracing::info!(
+            url,
+            file = release.file,
+            kind = %release.kind,
+            mode = %release.config.mode,
+            code = %release.code,
+            static_files = release.files.as_ref().map(|files| files.files()),
+            "live"
+        );
+    }
+
+    pub(super) fn unsay(&mut self, what: &str) {
+        self.said.remove(what);
     }
 }
