@@ -62,7 +62,7 @@ pub enum Trouble {
         path_text(path)
     )]
     TooDeep { path: PathBuf, limit: u64 },
-    #[error("public/{}: it cannot be looked at: {kind}", path_text(path))]
+    #[error("public/{}: it cannot be looked at: {kind}; the host must be able to read it", path_text(path))]
     Io { path: PathBuf, kind: std::io::ErrorKind },
 }
 

@@ -148,13 +148,22 @@ impl Store {
             // What can't be removed takes up its room until the directory goes, but no more of anything.
             match std::fs::remove_file(&path) {
                 Ok(()) => self.books.lock().usage.disk_bytes -= len,
+                // Somebody else has cleaned up.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.books.lock().usage.disk_bytes -= len;
+                }
                 Err(error) => tracing::warn!("the copy of a static file can't be removed: {error}"),
             }
         }
     }
 
+    /// The copy that there is already, unless somebody has cleaned it up.
     fn known(&self, digest: Digest) -> Option<Arc<Blob>> {
-        self.books.lock().blobs.get(&digest).and_then(Weak::upgrade)
+        let known = self.books.lock().blobs.get(&digest).and_then(Weak::upgrade);
+        known.filter(|blob| match &blob.place {
+            Place::Memory(_) => true,
+            Place::Disk(path) => std::fs::metadata(path).is_ok_and(|found| found.len() == blob.len),
+        })
     }
 
     fn keep_small(&self, digest: Digest, bytes: Bytes) -> Result<Arc<Blob>, StoreError> {
@@ -202,7 +211,7 @@ impl Store {
     fn create(&self) -> io::Result<(PathBuf, File)> {
         let mut dir = self.dir.lock();
         let dir = match &mut *dir {
-            Some(dir) => dir,
+            Some(dir) if dir.dir.path().exists() => dir,
             none => none.insert(Dir::create(&self.cache_dir)?),
         };
         let path = dir.dir.path().join(self.next.fetch_add(1, Relaxed).to_string());

@@ -43,7 +43,7 @@ pub enum Refusal {
     Guest(Failure),
     #[error("the app's local redirects lead nowhere")]
     RedirectLoop,
-    #[error("a static file can't be read: {0}")]
+    #[error("a static file can't be read: {0}; `hostler restart` has the app's files copied anew")]
     File(#[source] std::io::Error),
 }
 

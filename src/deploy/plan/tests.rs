@@ -4,7 +4,7 @@ mod model;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::scan::{Holds, Problem, Stamp, Trouble};
+use super::super::scan::{Holds, Problem, PublicStamp, Stamp, Trouble};
 use super::*;
 use crate::prepare::Digest;
 
@@ -140,6 +140,32 @@ fn a_changed_config_alone_is_a_new_release() {
     let with_config = Digests { config: Some(Digest::of(b"mode")), ..digests("x") };
     let found = found("a", 1, Some(7));
     assert_eq!(fixture.planner.read(&app("a"), &found, &found, with_config), AfterRead::Deploy);
+}
+
+#[test]
+fn a_changed_static_file_alone_is_a_new_release() {
+    let mut fixture = Fixture::new();
+    let with_public = |look: &[u8]| {
+        let public = PublicStamp { beside: "a".into(), fingerprint: Digest::of(look) };
+        Found { public: Some(Arc::new(public)), ..found("a", 1, None) }
+    };
+    let digests = |content: &[u8]| Digests { public: Some(Digest::of(content)), ..digests("x") };
+    let mut state = folder(&[("a", 1)]);
+    let steps = [
+        ("one", "1", AfterRead::Deploy),
+        ("touched", "1", AfterRead::Nothing),
+        ("two", "2", AfterRead::Deploy),
+    ];
+    for (look, content, expected) in steps {
+        let found = with_public(look.as_bytes());
+        state.apps.insert(app("a"), found.clone());
+        fixture.look(&state);
+        assert_eq!(reads(&fixture.look(&state)), ["a"], "{look}");
+        let digests = digests(content.as_bytes());
+        assert_eq!(fixture.planner.read(&app("a"), &found, &found, digests), expected, "{look}");
+        fixture.planner.deployed(&app("a"), digests);
+        assert_eq!(fixture.look(&state), Plan::default(), "{look}");
+    }
 }
 
 #[test]

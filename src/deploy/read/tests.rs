@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::name::AppName;
 use super::super::scan::{Limits, scan};
 use super::*;
+use crate::public::store::Room;
 
 const MAX: u64 = 1 << 20;
 
@@ -97,4 +98,34 @@ fn a_fifo_in_place_of_a_file_does_not_block() {
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
     assert!(made.success());
     assert!(matches!(read(&seen, MAX), Err(ReadError::NotAFile { .. })));
+}
+
+#[test]
+fn static_files_are_copied_if_they_are_what_was_seen_and_within_the_limits_of_the_config() {
+    let (folder, cache) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let at = |path: &str| folder.path().join(path);
+    fs::create_dir_all(at("shop/public")).expect("created");
+    fs::write(at("shop/app.wasm"), b"code").expect("written");
+    fs::write(at("shop/app.toml"), "its text").expect("written");
+    fs::write(at("shop/public/a.css"), b"body{}").expect("written");
+    let store = Store::open(cache.path(), Room { memory: 100, disk: 0 }).expect("a store");
+    let within = |found: &Found, entries: u64| {
+        let limits = |text: Option<&str>| {
+            assert_eq!(text, Some("its text"));
+            (entries > 0).then_some(public::Limits { entries, size: 100, depth: 1 })
+        };
+        super::read(found, &Reading { max_size: MAX, store: Some(&store), limits: &limits })
+    };
+    let seen = found(folder.path(), "shop");
+    let read = within(&seen, 1).expect("readable");
+    assert!(read.public.as_ref().is_some_and(|files| files.find("/a.css", None).is_some()));
+    assert_eq!(read.digests.public, read.public.as_ref().map(Manifest::digest));
+    assert!(within(&seen, 0).is_ok_and(|read| read.public.is_none()), "switched off");
+    fs::write(at("shop/public/b.css"), b"more").expect("written");
+    assert!(matches!(within(&seen, 2), Err(ReadError::Changed)));
+    assert!(matches!(within(&seen, 1), Err(ReadError::Public(public::Trouble::TooMany { limit: 1 }))));
+    fs::remove_dir_all(at("shop/public")).expect("removed");
+    assert!(matches!(within(&seen, 1), Err(ReadError::Public(public::Trouble::Io { .. }))));
+    fs::create_dir(at("shop/public")).expect("created");
+    assert!(within(&found(folder.path(), "shop"), 1).is_ok_and(|read| read.public.is_none()), "an empty one");
 }

@@ -142,3 +142,20 @@ fn what_a_host_that_was_killed_has_left_is_removed_and_a_living_ones_is_not() {
         "an orderly end leaves nothing"
     );
 }
+
+#[test]
+fn a_copy_that_somebody_has_cleaned_up_is_made_anew() {
+    let fixture = Fixture::new();
+    let store = fixture.store(ROOM);
+    let first = fixture.keep(&store, &large(1)).expect("kept");
+    for entry in fs::read_dir(fixture.cache.path()).expect("listed") {
+        fs::remove_dir_all(entry.expect("an entry").path()).expect("removed");
+    }
+    assert!(first.open().is_err());
+    let second = fixture.keep(&store, &large(1)).expect("kept");
+    assert_eq!(content(&second), large(1));
+    drop(first);
+    assert!(Arc::ptr_eq(&second, &fixture.keep(&store, &large(1)).expect("kept")), "the later one is found");
+    store.sweep();
+    assert_eq!(store.usage(), Usage { files: 1, memory_bytes: 0, disk_bytes: 100_000 });
+}
