@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile troubles leavers slow-writes redeploys soak side-by-side
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile troubles leavers slow-writes redeploys soak crashes side-by-side
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -74,6 +74,9 @@ redeploys: ## One app deployed ten thousand times leaves nothing (some minutes)
 
 soak: ## Everything at once for ten minutes, or SOAK_SECONDS: all is as before afterwards
 	cargo test --test it soak::all_is_as_before_after_a_soak -- --ignored --nocapture
+
+crashes: ## Kill the host 1,000 times at random moments of deploys (some twenty minutes)
+	cargo test --test it crashes::a_thousand -- --ignored --nocapture
 
 side-by-side: ## Hostler, native hyper and `wasmtime serve` under wrk, in one run
 	scripts/side-by-side

@@ -1,5 +1,5 @@
-//! What the operator sees of a running host, and orders: `/status`, `/metrics` and `/health`, and
-//! `POST /apps/NAME/restart`, on a listener of their own.
+//! What the operator sees of a running host, and orders: `/status`, `/metrics`, `/health` and `/apps/NAME/releases`, and
+//! what can be posted to `/apps/NAME/`, on a listener of their own.
 //!
 //! It shares no thread with the serving of apps, so it answers when they don't. It asks nobody who he is: who reaches
 //! the listener is the operator. A page in the operator's browser is not, see `orders`.
@@ -7,6 +7,7 @@
 mod orders;
 mod prometheus;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,14 +19,15 @@ use serde::Serialize;
 
 use crate::compile::Compiler;
 use crate::config::{Mode, Reset};
-use crate::deploy::restart::Restarts;
+use crate::deploy::orders::Orders;
+use crate::deploy::store::Store;
 use crate::engine::EnginesInUse;
 use crate::isolation::Record;
 use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
-use crate::public::Store;
 use crate::public::store::Usage;
+use crate::public::{self};
 use crate::registry::{FolderView, Registry};
 use crate::server::body::ResponseBody;
 use crate::server::connection::{Handler, Peer};
@@ -36,6 +38,8 @@ use crate::sizing::Sizing;
 pub struct Status {
     pub version: &'static str,
     pub uptime_seconds: u64,
+    /// The apps folder, with all links resolved if it is there.
+    pub apps_folder: PathBuf,
     /// How instances are reset, in words, and the settings themselves.
     pub reset: String,
     pub engine: crate::engine::EngineSettings,
@@ -67,6 +71,8 @@ pub struct AppStatus {
     pub app: String,
     /// Why the app's present files are not live, if they are not.
     pub problem: Option<String>,
+    /// That is because it was rolled back from them.
+    pub rolled_back: bool,
     pub release: Option<ReleaseStatus>,
     pub requests: AppMetrics,
 }
@@ -108,11 +114,18 @@ struct Shared {
     engines: Arc<EnginesInUse>,
     budget: Budget,
     sizing: Arc<Sizing>,
-    restarts: Restarts,
+    deploys: Deploys,
     isolation: Arc<Record>,
     compiler: Arc<Compiler>,
-    store: Arc<Store>,
+    copies: Arc<public::Store>,
     started: Instant,
+}
+
+/// What has to do with deploys.
+pub struct Deploys {
+    pub orders: Orders,
+    pub store: Option<Arc<Store>>,
+    pub folder: PathBuf,
 }
 
 impl AdminHandler {
@@ -123,8 +136,8 @@ impl AdminHandler {
         sizing: Arc<Sizing>,
         isolation: Arc<Record>,
         compiler: Arc<Compiler>,
-        restarts: Restarts,
-        store: Arc<Store>,
+        copies: Arc<public::Store>,
+        deploys: Deploys,
     ) -> AdminHandler {
         AdminHandler(Arc::new(Shared {
             registry,
@@ -133,18 +146,20 @@ impl AdminHandler {
             sizing,
             isolation,
             compiler,
-            restarts,
-            store,
+            copies,
+            deploys,
             started: Instant::now(),
         }))
     }
 
     pub fn status(&self) -> Status {
-        let Shared { registry, engines, budget, sizing, isolation, compiler, store, started, .. } = &*self.0;
+        let Shared { registry, engines, budget, sizing, isolation, compiler, copies, deploys, started } =
+            &*self.0;
         let engines = engines.now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: started.elapsed().as_secs(),
+            apps_folder: std::fs::canonicalize(&deploys.folder).unwrap_or_else(|_| deploys.folder.clone()),
             reset: engines.settings().to_string(),
             engine: engines.settings().clone(),
             isolation: isolation.snapshot(),
@@ -155,7 +170,7 @@ impl AdminHandler {
             },
             sizing: sizing.status(),
             compiling: compiler.status(),
-            static_files: store.usage(),
+            static_files: copies.usage(),
             folder: registry.folder(),
             apps: registry
                 .apps()
@@ -164,6 +179,7 @@ impl AdminHandler {
                     requests: registry.counters(&view.app).snapshot(),
                     app: view.app.to_string(),
                     problem: view.problem,
+                    rolled_back: view.is_rolled_back,
                     release: view.live.map(|release| ReleaseStatus {
                         number: release.number,
                         digest: release.digest.to_string(),
@@ -194,8 +210,8 @@ impl Handler for AdminHandler {
 
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
         let (request, _) = request.into_parts();
-        if let Some(app) = orders::restart_target(request.uri.path()) {
-            return orders::restart(&self.0.restarts, &request, app).await;
+        if let Some((app, about)) = orders::target(request.uri.path()) {
+            return orders::answer(&self.0.deploys, &request, app, about).await;
         }
         if request.method != Method::GET && request.method != Method::HEAD {
             return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
@@ -212,7 +228,8 @@ impl Handler for AdminHandler {
             _ => answer(
                 StatusCode::NOT_FOUND,
                 "text/plain",
-                "try /status, /metrics or /health, or POST /apps/NAME/restart\n".to_owned(),
+                "try /status, /metrics, /health or /apps/NAME/releases, or POST /apps/NAME/restart or rollback\n"
+                    .to_owned(),
             ),
         }
     }

@@ -1,11 +1,15 @@
 //! The command line, one file per verb.
 
+mod admin;
 mod check;
 mod compare;
 mod compile;
+mod deploy;
 mod exit;
 mod inspect;
+mod releases;
 mod restart;
+mod rollback;
 mod serve;
 mod settings;
 
@@ -37,6 +41,14 @@ enum Verb {
     Compile(compile::Compile),
     /// Say what a .wasm file is: its kind, imports, exports and sizes, and the modes it may run in.
     Inspect(inspect::Inspect),
+    /// Put an app into the folder as a whole, and wait until a running host says that it is live, or why not.
+    ///
+    /// Ends with 0 if it is live, 1 if it is not, and 3 if it was put in place but no host runs.
+    Deploy(deploy::Deploy),
+    /// Show the releases of an app that a running host keeps.
+    Releases(releases::Releases),
+    /// Have a running host return to a release before; the app stays so until its file changes.
+    Rollback(rollback::Rollback),
     /// Have a running host build an app's present files anew; a pause after failures is over at once.
     Restart(restart::Restart),
 }
@@ -57,6 +69,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Compare(compare) => compare.run(),
         Verb::Compile(compile) => compile.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Deploy(deploy) => deploy.run(),
+        Verb::Releases(releases) => releases.run(),
+        Verb::Rollback(rollback) => rollback.run(),
         Verb::Restart(restart) => restart.run(),
     };
     match exit {

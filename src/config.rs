@@ -178,6 +178,12 @@ pub struct AppConfig {
     pub response_buffer: usize,
     /// How long requests in flight may take to finish on a release that was replaced.
     pub drain_timeout: Duration,
+    /// How long a new release is watched, and undone if it fails far more than the one before. Zero: it is not.
+    pub probation: Duration,
+    /// Releases that are kept to return to, the live one among them.
+    pub keep_releases: usize,
+    /// Paths below the app's own that a new release must answer before it goes live.
+    pub warmup: Vec<String>,
     /// Where the guest may send HTTP requests to; empty means nowhere.
     pub outbound: Outbound,
     /// Guest output lines logged for one request; what is over is counted and dropped.
@@ -312,6 +318,8 @@ pub struct Apps {
     pub settle_time: Duration,
     /// How often the folder is looked through even if nothing was notified.
     pub scan_interval: Duration,
+    /// Where releases are kept. `None`: in the apps folder, if that can be written.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What the compilation of an app, which is a process of its own, may take.

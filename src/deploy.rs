@@ -9,7 +9,8 @@
 //! Reading order: [`name`] is what an app is called and which names are refused; [`mod@scan`] looks at the folder without
 //! opening a file; [`plan`] is the pure core that decides what to read, deploy and retire, and when to look again;
 //! [`mod@read`] takes one app's files into memory; [`watcher`] says when to look; [`builder`] makes a release of what was
-//! read; [`deployer`] carries the steps out. A hint of the watcher may be late, doubled or missing: the timer behind
+//! read, and `warmup` asks it; [`store`] keeps what was live, to return to it, and `probation` says when that is due;
+//! [`deployer`] carries the steps out. A hint of the watcher may be late, doubled or missing: the timer behind
 //! it and the plan make up for that, so nothing depends on notification.
 
 pub mod builder;
@@ -17,12 +18,15 @@ pub mod deployer;
 mod moved;
 pub mod name;
 pub mod plan;
+mod probation;
 pub mod read;
 pub mod scan;
+pub mod store;
+mod warmup;
 pub mod watcher;
 
 pub use builder::{Builder, DeployError, Sources};
-pub use deployer::{Deployer, MAX_APP_SIZE, Progress, restart};
+pub use deployer::{Deployer, MAX_APP_SIZE, Progress, orders};
 pub use name::AppName;
 
 #[cfg(test)]

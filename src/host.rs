@@ -18,16 +18,17 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::AdminHandler;
+use crate::admin::{self, AdminHandler};
 use crate::compile::{self, Compiler};
 use crate::config::{HostConfig, Policy};
-use crate::deploy::{Builder, Deployer, Progress, restart};
+use crate::deploy::store::Store;
+use crate::deploy::{Builder, Deployer, Progress, orders};
 use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::isolation::Record;
 use crate::machine::Machine;
 use crate::pool::{self, Budget};
-use crate::public::Store;
+use crate::public::Store as Copies;
 use crate::registry::Registry;
 use crate::release::Release;
 use crate::server::accept::{self, Listener};
@@ -44,6 +45,7 @@ pub struct Host {
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
     registry: Arc<Registry>,
+    store: Option<Arc<Store>>,
     budget: Budget,
     admin: AdminHandler,
     progress: watch::Receiver<Progress>,
@@ -102,9 +104,9 @@ impl Host {
         let cpus = machine.cpus();
         let sizing = Sizing::start(machine, &config.pool, &budget);
         let cache = Arc::new(CodeCache::open(&config.cache.dir, config.cache.max_size)?);
-        let store = Store::open(&config.cache.dir, config.cache.public)
+        let copies = Copies::open(&config.cache.dir, config.cache.public)
             .context("cannot make a place for copies of static files in the cache directory")?;
-        let store = Arc::new(store);
+        let copies = Arc::new(copies);
         let registry = Arc::new(Registry::default());
         let threads = NonZero::new(config.server.worker_threads).map_or(cpus, NonZero::get);
         let serving = serving_runtime(threads)?;
@@ -120,7 +122,9 @@ impl Host {
         };
         let address = listener.local_addr();
         let compiler = Arc::new(Compiler::new(compile, compile::Limits::of(&config.compile, cpus)));
-        let (restarts, orders) = restart::channel();
+        let store = Store::of(&config.apps).context("name another place with state_dir under [apps]")?;
+        let store = store.map(Arc::new);
+        let (orders, incoming) = orders::channel();
         let admin = AdminHandler::new(
             registry.clone(),
             engines.clone(),
@@ -128,13 +132,14 @@ impl Host {
             sizing.clone(),
             record.clone(),
             compiler.clone(),
-            restarts,
-            store.clone(),
+            copies.clone(),
+            admin::Deploys { orders, store: store.clone(), folder: config.apps.folder.clone() },
         );
         let mut host = Host {
             address,
             admin_address: None,
             registry: registry.clone(),
+            store: store.clone(),
             budget: budget.clone(),
             admin,
             progress: watch::channel(Progress::default()).1,
@@ -157,15 +162,16 @@ impl Host {
             compiling: Arc::new(Semaphore::new(compile_jobs(cpus))),
             copying: Arc::new(Semaphore::new(cpus.div_ceil(2))),
             policy: Arc::new(policy),
-            numbers: AtomicU64::new(0),
+            numbers: AtomicU64::new(store.as_ref().map_or(0, |store| store.last_number())),
+            address,
             control: control_handle,
             engines: engines.clone(),
             cache,
-            store,
+            copies,
             budget: budget.clone(),
         };
         let engines_replaced = Arc::new(Notify::new());
-        host.start_deploying(config, builder, engines_replaced.clone(), orders);
+        host.start_deploying(config, builder, engines_replaced.clone(), incoming);
         if config.verify_isolation {
             host.start_watching(isolation::Vigil { engines, budget, record, registry, engines_replaced });
         }
@@ -214,6 +220,10 @@ impl Host {
 
     /// Ends in order: no new connections, requests in flight to their end, then the apps; at most `drain_timeout`.
     pub async fn shutdown(mut self) -> Leftovers {
+        // First of all: who stops it may lose patience while requests are drained.
+        if let Some(store) = self.store.clone() {
+            let _ = tokio::task::spawn_blocking(move || store.stop()).await;
+        }
         let Drained { aborted, stuck } = self.drain.finish(self.drain_timeout).await;
         if aborted + stuck > 0 {
             tracing::warn!(aborted, stuck, "connections outlived drain_timeout");
@@ -234,6 +244,9 @@ impl Host {
             connections: self.drain.connections(),
             units: self.budget.units() - self.budget.free(),
         };
+        if let Some(store) = &self.store {
+            store.close();
+        }
         tracing::info!("stopped");
         leftovers
     }
@@ -265,11 +278,11 @@ impl Host {
         config: &HostConfig,
         builder: Builder,
         engines_replaced: Arc<Notify>,
-        orders: restart::Orders,
+        orders: orders::Incoming,
     ) {
         let Some(control) = &self.control else { return };
         let (deployer, progress) =
-            Deployer::new(&config.apps, builder, self.registry.clone(), self.address, orders);
+            Deployer::new(&config.apps, builder, self.registry.clone(), self.store.clone(), orders);
         self.progress = progress;
         self.background.spawn_on(deployer.run(self.stop.clone(), engines_replaced), control.handle());
     }
@@ -307,6 +320,7 @@ impl Host {
                 let live: Vec<_> = registry.apps().into_iter().filter_map(|app| app.live).collect();
                 sizing.upkeep(&in_use(&live));
                 for release in live {
+                    release.counters.tally.tick(Instant::now());
                     release.pool.tend(Instant::now());
                 }
             }

@@ -1,5 +1,7 @@
 //! Counters, per app and for the host.
 
+mod tally;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::instance::Failure;
+pub use tally::{Counted, Tally};
 
 /// Whose counters a request goes into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,14 @@ pub struct AppCounters {
     client_gone: AtomicU64,
     cpu_nanos: AtomicU64,
     upkeep_nanos: AtomicU64,
+    rollbacks: AtomicU64,
+}
+
+/// What happened to one release's requests: counted for its app, and how they ended also for itself.
+#[derive(Debug)]
+pub struct ReleaseCounters {
+    pub app: Arc<AppCounters>,
+    pub tally: Tally,
 }
 
 /// A snapshot of [`AppCounters`].
@@ -63,6 +74,20 @@ pub struct AppMetrics {
     pub static_not_modified: u64,
     /// Of them: the host could not read the file.
     pub static_failed: u64,
+    /// Releases that were undone, by an order or by themselves.
+    pub rollbacks: u64,
+}
+
+impl ReleaseCounters {
+    pub fn new(app: Arc<AppCounters>) -> Arc<ReleaseCounters> {
+        Arc::new(ReleaseCounters { app, tally: Tally::default() })
+    }
+
+    /// A response that was begun came to nothing.
+    pub fn broken_off(&self, failure: &Failure) {
+        self.app.failure(failure);
+        self.tally.broken_off();
+    }
 }
 
 impl AppCounters {
@@ -81,6 +106,7 @@ impl AppCounters {
             client_gone: AtomicU64::new(0),
             cpu_nanos: AtomicU64::new(0),
             upkeep_nanos: AtomicU64::new(0),
+            rollbacks: AtomicU64::new(0),
         })
     }
 
@@ -131,6 +157,10 @@ impl AppCounters {
         self.client_gone.fetch_add(1, Relaxed);
     }
 
+    pub fn rolled_back(&self) {
+        self.rollbacks.fetch_add(1, Relaxed);
+    }
+
     pub fn add_cpu_time(&self, time: Duration) {
         add(&self.cpu_nanos, time);
     }
@@ -158,6 +188,7 @@ impl AppCounters {
             static_requests: self.static_requests.load(Relaxed),
             static_not_modified: self.static_not_modified.load(Relaxed),
             static_failed: self.static_failed.load(Relaxed),
+            rollbacks: self.rollbacks.load(Relaxed),
         }
     }
 }

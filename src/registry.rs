@@ -58,6 +58,8 @@ struct App {
     starting: Option<Starting>,
     /// Why the app's present files are not live.
     problem: Option<String>,
+    /// It was rolled back from them.
+    is_rolled_back: bool,
 }
 
 /// An app that is not live and may become so.
@@ -91,6 +93,7 @@ pub struct AppView {
     pub app: Arc<str>,
     pub live: Option<Arc<Release>>,
     pub problem: Option<String>,
+    pub is_rolled_back: bool,
 }
 
 impl Registry {
@@ -124,6 +127,7 @@ impl Registry {
         }
         let app = apps.entry(release.app.clone()).or_default();
         (app.problem, app.starting) = (None, None);
+        app.is_rolled_back = false;
         let before = app.live.replace(release);
         self.live.store(Arc::new(router));
         Ok(before)
@@ -177,10 +181,19 @@ impl Registry {
         is_live
     }
 
+    /// The app was rolled back from what its files have.
+    pub fn held_back(&self, app: &Arc<str>, problem: String) {
+        let mut apps = self.apps.lock();
+        let app = apps.entry(app.clone()).or_default();
+        app.problem = Some(problem);
+        app.is_rolled_back = true;
+    }
+
     /// Takes back what [`Registry::problem`] noted: the app's present files are the live ones.
     pub fn solved(&self, app: &str) {
         if let Some(app) = self.apps.lock().get_mut(app) {
             app.problem = None;
+            app.is_rolled_back = false;
         }
     }
 
@@ -193,21 +206,31 @@ impl Registry {
         self.folder.lock().clone()
     }
 
+    /// One app, if it is known.
+    pub fn app(&self, name: &str) -> Option<AppView> {
+        self.apps.lock().get_key_value(name).map(|(name, app)| app.view(name))
+    }
+
     pub fn apps(&self) -> Vec<AppView> {
         let apps = self.apps.lock();
-        apps.iter()
-            .map(|(name, app)| AppView {
-                app: name.clone(),
-                live: app.live.clone(),
-                problem: app.problem.clone(),
-            })
-            .collect()
+        apps.iter().map(|(name, app)| app.view(name)).collect()
     }
 
     fn reroute(&self, apps: &BTreeMap<Arc<str>, App>) {
         let live = apps.values().filter_map(|app| app.live.as_ref()).map(route);
         let (router, _) = Router::build(live.chain(starting(apps, "")));
         self.live.store(Arc::new(router));
+    }
+}
+
+impl App {
+    fn view(&self, name: &Arc<str>) -> AppView {
+        AppView {
+            app: name.clone(),
+            live: self.live.clone(),
+            problem: self.problem.clone(),
+            is_rolled_back: self.is_rolled_back,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{AppConfig, Mode};
 use crate::instance::Factory;
-use crate::metrics::AppCounters;
+use crate::metrics::ReleaseCounters;
 use crate::pool::{OnEnd, Policy, Pool};
 use crate::prepare::{Digest, Kind};
 use crate::public::Manifest;
@@ -34,7 +34,7 @@ pub struct Release {
     pub pool: Pool<Factory>,
     /// Instances that the pool has at most.
     pub max_instances: u32,
-    pub counters: Arc<AppCounters>,
+    pub counters: Arc<ReleaseCounters>,
     /// Where its code came from and how long that took.
     pub code: CodeOrigin,
     /// The files of its `public/`, as they were at its deploy.

@@ -8,7 +8,7 @@ use crate::isolation::record::State;
 type Read = fn(&AppStatus) -> u64;
 
 /// The counters and gauges of each app: name, type, help, and how it is read.
-const APP_METRICS: [(&str, &str, &str, Read); 27] = [
+const APP_METRICS: [(&str, &str, &str, Read); 29] = [
     ("requests_total", "counter", "Requests routed to the app", |app| app.requests.requests),
     ("responses_2xx_total", "counter", "Responses of that class", |app| app.requests.responses_2xx),
     ("responses_3xx_total", "counter", "Responses of that class", |app| app.requests.responses_3xx),
@@ -33,6 +33,10 @@ const APP_METRICS: [(&str, &str, &str, Read); 27] = [
     }),
     ("static_failed_total", "counter", "Of them, those whose file the host could not read", |app| {
         app.requests.static_failed
+    }),
+    ("rollbacks_total", "counter", "Releases that were undone", |app| app.requests.rollbacks),
+    ("rolled_back", "gauge", "1 while the app is held back from what its files have", |app| {
+        u64::from(app.rolled_back)
     }),
     ("instances_idle", "gauge", "Ready instances", |app| instances(app, |stats| stats.idle as u64)),
     ("instances_leased", "gauge", "Instances at work", |app| instances(app, |stats| stats.leased as u64)),

@@ -9,6 +9,8 @@ pub enum Exit {
     Failed,
     /// Wrong usage of the command line.
     Usage,
+    /// What could be done was done, but no host runs that would serve it.
+    NoHost,
     /// Bad configuration (EX_CONFIG of sysexits).
     Config,
 }
@@ -19,6 +21,7 @@ impl From<Exit> for ExitCode {
             Exit::Success => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::NoHost => 3,
             Exit::Config => 78,
         })
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Exit;
+use super::admin::AdminArgs;
 use crate::config::{self, HOST_FILE, HostConfig, Mode, Overrides, Policy, Problem};
 
 #[derive(Debug, Args)]
@@ -48,6 +49,17 @@ pub fn load(flags: Overrides) -> Result<(HostConfig, Policy), Vec<Problem>> {
     let default = Path::new(HOST_FILE);
     let file = overrides.config.clone().or_else(|| default.exists().then(|| default.to_owned()));
     config::load_host(file.as_deref(), &overrides)
+}
+
+/// The settings of a verb that gives orders to a running host.
+pub fn load_with_policy(args: &AdminArgs) -> Result<(HostConfig, Policy), Vec<Problem>> {
+    let AdminArgs { admin, config } = args;
+    load(Overrides { admin: *admin, config: config.clone(), ..Overrides::default() })
+}
+
+/// The same without what apps may do.
+pub fn load_for(args: &AdminArgs) -> Result<HostConfig, Vec<Problem>> {
+    load_with_policy(args).map(|(config, _)| config)
 }
 
 /// Prints all problems and says what kind of failure that is.

@@ -117,10 +117,12 @@ fn pool(mut table: Table<'_>) -> Pool {
 
 fn apps(mut table: Table<'_>, base: &Path, overrides: &Overrides) -> Apps {
     let folder = value(table.get("folder", values::path)).map(|folder| base.join(folder));
+    let state_dir = value(table.get("state_dir", values::path)).map(|dir| base.join(dir));
     let apps = Apps {
         folder: overrides.folder.clone().or(folder).unwrap_or_else(|| PathBuf::from("apps")),
         settle_time: time(&mut table, "settle_time", 1, HOUR, 200),
         scan_interval: time(&mut table, "scan_interval", 10, HOUR, 2 * SECOND),
+        state_dir: overrides.state_dir.clone().or(state_dir),
     };
     table.finish();
     apps

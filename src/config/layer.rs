@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::uri::PathAndQuery;
 use toml::de::DeValue;
 
 use super::files::Files;
@@ -10,7 +11,7 @@ use super::origin::Destination;
 use super::problem::{Position, quoted};
 use super::reader::{Given, Table, kind_of};
 use super::{Mode, Origin, Reset, names, values};
-use crate::router::Mount;
+use crate::router::{Mount, NormalPath};
 
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
@@ -18,6 +19,7 @@ pub(super) struct Layer {
     pub reset: Option<Given<Reset>>,
     pub hosts: Vec<Given<String>>,
     pub path: Option<Given<Mount>>,
+    pub warmup: Vec<Given<String>>,
     pub env: BTreeMap<String, String>,
     pub limits: Numbers<Option<Given<u64>>>,
     pub allow: Option<Vec<Given<Origin>>>,
@@ -41,6 +43,7 @@ impl Layer {
             reset: None,
             hosts: Vec::new(),
             path: None,
+            warmup: Vec::new(),
             env: BTreeMap::new(),
             limits: Numbers::from_fn(|_| None),
             allow: None,
@@ -52,7 +55,8 @@ impl Layer {
     pub fn of_app(mut table: Table<'_>) -> Self {
         let hosts = table.list("hosts", host).unwrap_or_default();
         let path = table.get("path", mount);
-        Self { hosts, path, ..Self::shared(table, "outbound", "static") }
+        let warmup = warmup(&mut table);
+        Self { hosts, path, warmup, ..Self::shared(table, "outbound", "static") }
     }
 
     /// The operator's `[defaults]`.
@@ -60,6 +64,7 @@ impl Layer {
         const OWN: &str = "belongs in an app's own file: one value can't serve all apps";
         table.refuse("hosts", OWN);
         table.refuse("path", OWN);
+        table.refuse("warmup", OWN);
         Self::shared(table, "defaults.outbound", "defaults.static")
     }
 
@@ -71,6 +76,7 @@ impl Layer {
             reset: table.get("reset", values::reset),
             hosts: Vec::new(),
             path: None,
+            warmup: Vec::new(),
             env: env(&mut table),
             limits: limits(&mut table, &mut outbound, &mut files),
             allow: outbound.list("allow", origin),
@@ -155,6 +161,33 @@ fn env(table: &mut Table<'_>) -> BTreeMap<String, String> {
         );
     }
     env
+}
+
+/// Requests that are made before a release goes live.
+const MOST_WARMUPS: usize = 32;
+
+fn warmup(table: &mut Table<'_>) -> Vec<Given<String>> {
+    let paths = table.list("warmup", warmup_path).unwrap_or_default();
+    if let Some(beyond) = paths.get(MOST_WARMUPS) {
+        table.problem("warmup", beyond.at, format!("more than {MOST_WARMUPS} paths"));
+    }
+    paths
+}
+
+/// A path below the app's own, with or without a query.
+fn warmup_path(value: &DeValue<'_>) -> Result<String, String> {
+    let text = values::string(value, "/")?;
+    let shown = || quoted(text);
+    let parsed = text.parse::<PathAndQuery>();
+    match parsed {
+        Ok(target) if text.starts_with('/') && NormalPath::parse(target.path()).is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!(
+            "{}: not a path as in a request, write for example \"/\" or \"/search?q=a\"",
+            shown()
+        )),
+    }
 }
 
 fn host(value: &DeValue<'_>) -> Result<String, String> {

@@ -16,6 +16,8 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// `HOSTLER_FOLDER`: `[apps] folder`.
     pub folder: Option<PathBuf>,
+    /// `HOSTLER_STATE_DIR`: `[apps] state_dir`.
+    pub state_dir: Option<PathBuf>,
     /// `HOSTLER_ADMIN`: `[admin] listen`.
     pub admin: Option<SocketAddr>,
     /// `HOSTLER_CACHE_DIR`: `[cache] dir`.
@@ -66,6 +68,7 @@ impl Overrides {
             config: self.config.or(lower.config),
             listen: self.listen.or(lower.listen),
             folder: self.folder.or(lower.folder),
+            state_dir: self.state_dir.or(lower.state_dir),
             admin: self.admin.or(lower.admin),
             cache_dir: self.cache_dir.or(lower.cache_dir),
             log_json: self.log_json.or(lower.log_json),
@@ -83,6 +86,7 @@ impl Overrides {
             "HOSTLER_CONFIG" => self.config = Some(values::parse_path(value)?),
             "HOSTLER_LISTEN" => self.listen = Some(values::parse_address(value)?),
             "HOSTLER_FOLDER" => self.folder = Some(values::parse_path(value)?),
+            "HOSTLER_STATE_DIR" => self.state_dir = Some(values::parse_path(value)?),
             "HOSTLER_ADMIN" => self.admin = Some(values::parse_address(value)?),
             "HOSTLER_CACHE_DIR" => self.cache_dir = Some(values::parse_path(value)?),
             "HOSTLER_LOG_FORMAT" => self.log_json = Some(values::parse_log_format(value)?),
@@ -97,7 +101,7 @@ impl Overrides {
     }
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "HOSTLER_ADMIN",
     "HOSTLER_CACHE_DIR",
     "HOSTLER_CONFIG",
@@ -107,6 +111,7 @@ const NAMES: [&str; 11] = [
     "HOSTLER_LOG_FORMAT",
     "HOSTLER_LOG_LEVEL",
     "HOSTLER_MODE",
+    "HOSTLER_STATE_DIR",
     "HOSTLER_VERIFY_ISOLATION",
     "HOSTLER_WORKER_THREADS",
 ];

@@ -54,7 +54,9 @@ fn app(host: &str, name: &str, text: &str) -> AppConfig {
 fn example_in_force() -> String {
     let line = |line: &str| match line.strip_prefix("# ") {
         Some(key)
-            if key.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase())) =>
+            if key
+                .split_once(" = ")
+                .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
         {
             format!("{key}\n")
         }
@@ -135,6 +137,7 @@ fn the_environment_is_read_whole() {
         ("HOSTLER_CONFIG", "h.toml"),
         ("HOSTLER_LISTEN", "[::1]:80"),
         ("HOSTLER_FOLDER", "f"),
+        ("HOSTLER_STATE_DIR", "/state"),
         ("HOSTLER_ADMIN", "127.0.0.1:1"),
         ("HOSTLER_CACHE_DIR", "/c"),
         ("HOSTLER_LOG_FORMAT", "json"),
@@ -145,6 +148,7 @@ fn the_environment_is_read_whole() {
         ("HOSTLER_VERIFY_ISOLATION", "true"),
     ]);
     let expected = Overrides {
+        state_dir: Some("/state".into()),
         config: Some("h.toml".into()),
         listen: Some("[::1]:80".parse().unwrap()),
         folder: Some("f".into()),
@@ -201,7 +205,7 @@ fn every_wrong_variable_is_a_problem() {
         "HOSTLER_MODE: mode kept is not available in this version, use pooled, cached or cold",
         "HOSTLER_SOMETHING_ELSE: unknown variable, the known ones are HOSTLER_ADMIN, HOSTLER_CACHE_DIR, \
          HOSTLER_CONFIG, HOSTLER_FOLDER, HOSTLER_LISTEN, HOSTLER_LOG_ACCESS, HOSTLER_LOG_FORMAT, \
-         HOSTLER_LOG_LEVEL, HOSTLER_MODE, HOSTLER_VERIFY_ISOLATION, HOSTLER_WORKER_THREADS",
+         HOSTLER_LOG_LEVEL, HOSTLER_MODE, HOSTLER_STATE_DIR, HOSTLER_VERIFY_ISOLATION, HOSTLER_WORKER_THREADS",
         "HOSTLER_WORKER_THREADS: too small, the least is 1",
     ];
     assert_eq!(shown(&problems.unwrap_err()), expected);

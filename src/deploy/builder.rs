@@ -1,5 +1,6 @@
 //! From an app's bytes and config text to a release whose first instances are ready.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::warmup::{WarmupError, warm_up};
 use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
 use crate::config::{self, AppConfig, Mode, Problem};
@@ -17,10 +19,10 @@ use crate::engine::{
 };
 use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, MakeError};
-use crate::metrics::AppCounters;
+use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
 use crate::prepare::{self, Checked, Kind, Refusal};
-use crate::public::{Manifest, Store};
+use crate::public::{Manifest, Store as Copies};
 use crate::registry::{Registry, Starting};
 use crate::release::{CodeOrigin, Release, pool_policy};
 use crate::router::{BadName, BadPath, Mount};
@@ -45,6 +47,8 @@ pub enum DeployError {
     #[error("its first instances can't be made: {0}")]
     Start(#[from] PrewarmError<MakeError>),
     #[error("{0}")]
+    Warmup(#[from] WarmupError),
+    #[error("{0}")]
     Route(#[from] crate::registry::RouteTaken),
     #[error("no app is served: instances can't be kept apart on this machine, see the log of the host")]
     Withdrawn,
@@ -63,6 +67,8 @@ pub struct Sources {
     pub public: Option<Manifest>,
     /// Whether a request waits for it.
     pub asked: Asked,
+    /// `None`: the next one.
+    pub number: Option<u64>,
 }
 
 /// Makes releases. One for the host; cheap to share.
@@ -70,7 +76,7 @@ pub struct Builder {
     pub engines: Arc<EnginesInUse>,
     pub cache: Arc<CodeCache>,
     /// The copies of static files.
-    pub store: Arc<Store>,
+    pub copies: Arc<Copies>,
     pub policy: Arc<config::Policy>,
     pub budget: Budget,
     pub outbound: Arc<OutboundClient>,
@@ -83,10 +89,13 @@ pub struct Builder {
     /// The runtime that deploys run on.
     pub control: tokio::runtime::Handle,
     pub numbers: AtomicU64,
+    /// Where apps are served.
+    pub address: SocketAddr,
 }
 
 impl Builder {
-    /// Checks, compiles (or takes from the code cache), links and instantiates; nothing is live yet.
+    /// Checks, compiles (or takes from the code cache), links, instantiates and asks the `warmup` paths; nothing is live
+    /// yet.
     ///
     /// # Errors
     /// See [`DeployError`]. Nothing is left behind but an artifact in the code cache.
@@ -100,12 +109,13 @@ impl Builder {
         let prepared = tokio::task::spawn_blocking(move || builder.prepare(sources)).await??;
         let release = self.assemble(prepared, counters)?;
         release.pool.prewarm().await?;
+        warm_up(&release, self.address).await?;
         Ok(Arc::new(release))
     }
 
     /// The part of a deploy that works on bytes alone.
     fn prepare(&self, sources: Sources) -> Result<Prepared, DeployError> {
-        let Sources { app, file, wasm, config, public, asked } = sources;
+        let Sources { app, file, wasm, config, public, asked, number } = sources;
         let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
         let mount = mount(&app, &config)?;
@@ -131,7 +141,7 @@ impl Builder {
             };
             (PreparedCode::Loaded(loaded.code), origin)
         };
-        Ok(Prepared { app, file, config, mount, checked, engines, code, origin, public })
+        Ok(Prepared { app, file, config, mount, checked, engines, code, origin, public, number })
     }
 
     /// Waits for its turn and compiles. Blocks.
@@ -149,7 +159,7 @@ impl Builder {
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
-        let Prepared { app, file, config, mount, checked, engines, code, origin, public } = prepared;
+        let Prepared { app, file, config, mount, checked, engines, code, origin, public, number } = prepared;
         let config = Arc::new(config);
         let outbound = self.outbound.for_app(&app, config.outbound.clone());
         let policy = Arc::new(InstancePolicy {
@@ -174,7 +184,7 @@ impl Builder {
         let max_instances = policy.max;
         let pool = Pool::new(&app, factory, policy, units, &self.budget)?;
         Ok(Release {
-            number: self.next_number(),
+            number: number.unwrap_or_else(|| self.next_number()),
             digest: checked.digest,
             units,
             forwarded_prefix: Release::forwarded_prefix(&mount),
@@ -189,7 +199,7 @@ impl Builder {
             mount,
             pool,
             max_instances,
-            counters,
+            counters: ReleaseCounters::new(counters),
         })
     }
 }
@@ -226,6 +236,7 @@ struct Prepared {
     code: PreparedCode,
     origin: CodeOrigin,
     public: Option<Manifest>,
+    number: Option<u64>,
 }
 
 enum PreparedCode {

@@ -2,9 +2,18 @@
 //!
 //! One loop owns the planner; all that takes time runs beside it as a job, and what came of it is fed back. So one
 //! app's slow compilation delays no other app.
+//!
+//! Reading order: this file is the loop; `from_files` is a deploy's way, `restore` and `rollback` are the ways from the
+//! store; `watched` is what is on probation; [`orders`] is who asks for what; `moving` is about other engines, and `said`
+//! about what is told of it all.
 
-mod report;
-pub mod restart;
+mod from_files;
+mod moving;
+pub mod orders;
+mod restore;
+mod rollback;
+mod said;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,23 +23,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::builder::{Builder, DeployError, Sources};
+use super::builder::{Builder, DeployError};
 use super::name::AppName;
-use super::plan::{AfterRead, Planner, Step};
-use super::read::{Digests, ReadApp, ReadError, Reading, read};
-use super::scan::{self, FolderState, Found, scan};
+use super::plan::{Planner, Step};
+use super::scan::{self, FolderState, scan};
+use super::store::Store;
 use super::watcher::Watcher;
-use crate::compile::line::{Line, Place};
-use crate::compile::queue::{Asked, Standing};
+use crate::compile::line::Line;
+use crate::compile::queue::Asked;
 use crate::config;
-use crate::pool::PrewarmError;
-use crate::prepare::Refusal;
-use crate::public::Store;
+use crate::public::Store as Copies;
 use crate::registry::{FolderView, Registry, Starting};
 use crate::release::Release;
-use restart::{Orders, Waiting};
+use from_files::{Built, DoneReading};
+use orders::{Awaited, Incoming, Obeyed, Waiting};
+use restore::Restored;
+use rollback::{Rollback, RolledBack};
+use watched::Watched;
 
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
@@ -75,9 +87,17 @@ pub struct Deployer {
     /// No look before then.
     rested_at: Instant,
     looks: u64,
-    orders: Orders,
+    /// `None`: releases can't be kept here.
+    store: Option<Arc<Store>>,
+    orders: Incoming,
     /// Who has ordered which app to be built anew, and is not answered yet.
     ordered: BTreeMap<AppName, Waiting>,
+    /// Who waits for what comes of the files that he has put in place.
+    awaited: BTreeMap<AppName, Vec<Awaited>>,
+    /// Rollbacks that wait until nothing else is under way for the app.
+    rollbacks: BTreeMap<AppName, Rollback>,
+    /// The releases on probation.
+    watched: BTreeMap<AppName, Watched>,
     /// What was last said of each path, so that it is said once.
     said: BTreeMap<String, String>,
     progress: watch::Sender<Progress>,
@@ -86,37 +106,43 @@ pub struct Deployer {
 /// What a job has come to.
 #[expect(clippy::large_enum_variant, reason = "there are few of them, and each is moved twice")]
 enum Done {
-    Read { app: AppName, found: Found, result: Result<ReadApp, ReadError>, asked: Asked, slot: Place },
-    Built { app: AppName, digests: Digests, result: Result<Arc<Release>, DeployError>, waiting: Waiting },
+    Read(DoneReading),
+    Built(Built),
+    Restored(Restored),
+    RolledBack(RolledBack),
     Moved { from: Arc<Release>, result: Result<Arc<Release>, DeployError> },
     Drained,
 }
 
 impl Deployer {
-    /// `address`: where apps are served, for what is said about them.
+    /// `store`: `None` if releases can't be kept.
     pub fn new(
         apps: &config::Apps,
         builder: Builder,
         registry: Arc<Registry>,
-        address: SocketAddr,
-        orders: Orders,
+        store: Option<Arc<Store>>,
+        orders: Incoming,
     ) -> (Deployer, watch::Receiver<Progress>) {
         let (progress, receiver) = watch::channel(Progress::default());
         let deployer = Deployer {
             folder: apps.folder.clone(),
             scan_interval: apps.scan_interval,
             planner: Planner::new(apps.settle_time),
+            address: builder.address,
             builder: Arc::new(builder),
             registry,
-            address,
             jobs: JoinSet::new(),
             slots: Line::new(MAX_DEPLOYS),
             state: FolderState::default(),
             is_blind: false,
             rested_at: Instant::now(),
             looks: 0,
+            store,
             orders,
             ordered: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            rollbacks: BTreeMap::new(),
+            watched: BTreeMap::new(),
             said: BTreeMap::new(),
             progress,
         };
@@ -128,6 +154,9 @@ impl Deployer {
     /// `engines_replaced`: the engines in use are others than before.
     pub async fn run(mut self, stop: CancellationToken, engines_replaced: Arc<Notify>) {
         let mut watcher = Watcher::start(self.folder.clone(), self.scan_interval);
+        let mut review = tokio::time::interval(watched::INTERVAL);
+        review.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.remember();
         loop {
             let rested_at = self.rested_at;
             // Cancellation safety: the watcher loses no hint.
@@ -148,9 +177,21 @@ impl Deployer {
                 () = hint => self.look().await,
                 () = look_again => self.look().await,
                 Some(done) = self.jobs.join_next() => self.feed_back(done),
-                order = self.orders.next() => self.take_order(order),
+                order = self.orders.next() => self.take_order(order).await,
+                _ = review.tick(), if !self.watched.is_empty() => self.review_watched(),
             }
+            self.start_rollbacks();
             self.report_progress();
+        }
+    }
+
+    /// What is kept of the time before this host.
+    fn remember(&mut self) {
+        let Some(store) = &self.store else { return };
+        let now = Instant::now();
+        for app in store.apps() {
+            let held = store.record(app.as_str()).and_then(|record| record.held);
+            self.planner.remember(app, held.map(|held| held.digests).unwrap_or_default(), now);
         }
     }
 
@@ -189,6 +230,7 @@ impl Deployer {
                     self.start_reading(app, found, asked);
                 }
                 Step::Retire { app } => self.retire(&app),
+                Step::Restore { app } => self.start_restoring(app, false),
             }
         }
         self.registry.expect(expected);
@@ -208,177 +250,46 @@ impl Deployer {
         }
     }
 
-    fn start_reading(&mut self, app: AppName, found: Found, asked: Asked) {
-        let (slots, builder) = (self.slots.clone(), self.builder.clone());
-        self.jobs.spawn(async move {
-            // Before the slot, so that those who wait for it keep none from apps without static files.
-            let copying = match found.public {
-                Some(_) => Some(builder.copying.clone().acquire_owned().await),
-                None => None,
-            };
-            // Neither the semaphore nor the line is ever closed.
-            let Ok(slot) = slots.place(Standing::Other, asked.clone()).await else { return Done::Drained };
-            let (files, name) = (found.clone(), app.clone());
-            let reading = move || {
-                let limits = |text: Option<&str>| builder.policy.public_limits(name.as_str(), text);
-                read(
-                    &files,
-                    &Reading { max_size: MAX_APP_SIZE, store: Some(&builder.store), limits: &limits },
-                )
-            };
-            let result = tokio::task::spawn_blocking(reading).await;
-            let result = result.unwrap_or(Err(ReadError::Changed));
-            drop(copying);
-            Done::Read { app, found, result, asked, slot }
-        });
-    }
-
     fn feed_back(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Read { app, found, result: Ok(files), asked, slot }) => {
-                let next = self.planner.read(&app, &found, &files.after, files.digests);
-                if next != AfterRead::Deploy {
-                    self.registry.unexpect(app.as_str());
-                }
-                match next {
-                    AfterRead::Deploy => self.start_building(app, found, files, asked, slot),
-                    AfterRead::Nothing if self.planner.live(&app) == Some(files.digests) => {
-                        // What is live was put back: whatever was wrong in between is over.
-                        self.registry.solved(app.as_str());
-                        self.unsay(app.as_str());
-                    }
-                    AfterRead::Nothing | AfterRead::Again => {}
-                }
-            }
-            Ok(Done::Read { app, found, result: Err(error), .. }) => {
-                self.planner.unreadable(&app, &found, &error, Instant::now());
-                self.registry.unexpect(app.as_str());
-                if !matches!(error, ReadError::Changed | ReadError::Gone) {
-                    self.failed(&app, &error);
-                    self.sweep();
-                    let answer = Err(self.failure(&app, error.to_string()));
-                    restart::answer(self.orders_of(&app), &answer);
-                }
-            }
-            Ok(Done::Built { app, digests, result, waiting }) => {
-                let answer = self.built(&app, digests, result);
-                if answer.is_err() {
-                    self.sweep();
-                }
-                restart::answer(waiting, &answer);
-            }
+            Ok(Done::Read(done)) => self.read(done),
+            Ok(Done::Built(built)) => self.built(built),
+            Ok(Done::Restored(restored)) => self.restored(restored),
+            Ok(Done::RolledBack(rolled_back)) => self.rolled_back(rolled_back),
             Ok(Done::Moved { from, result }) => self.moved(&from, result),
             Ok(Done::Drained) => {}
             Err(error) => tracing::error!("a deploy job ended unexpectedly: {error}"),
         }
     }
 
-    fn start_building(&mut self, app: AppName, found: Found, files: ReadApp, asked: Asked, slot: Place) {
-        let name: Arc<str> = app.as_str().into();
-        let relative = |path: &std::path::Path| path.strip_prefix(&found.folder).unwrap_or(path).to_owned();
-        let config = found.config.as_ref().zip(files.config);
-        let sources = Sources {
-            app: name.clone(),
-            file: relative(&found.wasm.path).display().to_string(),
-            wasm: files.wasm,
-            config: config.map(|(stamp, text)| (relative(&stamp.path).into_boxed_path(), text)),
-            public: files.public,
-            asked,
-        };
-        let (builder, counters, digests) =
-            (self.builder.clone(), self.registry.counters(&name), files.digests);
-        let waiting = self.orders_of(&app);
-        self.jobs.spawn(async move {
-            let result = builder.build(sources, counters).await;
-            drop(slot);
-            Done::Built { app, digests, result, waiting }
-        });
-    }
-
-    fn built(
-        &mut self,
-        app: &AppName,
-        digests: Digests,
-        result: Result<Arc<Release>, DeployError>,
-    ) -> restart::Answer {
-        let published = result.and_then(|release| {
-            let before = self.registry.publish(release.clone())?;
-            Ok((release, before))
-        });
-        match published {
-            Ok((release, before)) => {
-                self.planner.deployed(app, digests);
-                self.unsay(app.as_str());
-                self.say_live(&release);
-                let replaced = before.as_ref().map(|before| before.number);
-                self.move_if_needed(&release);
-                if let Some(before) = before {
-                    if before.mount != release.mount || before.config.hosts != release.config.hosts {
-                        self.route_freed();
-                    }
-                    self.drain(before);
-                }
-                Ok(restart::restarted(app, release.number, replaced))
+    /// A release was published in place of `before`.
+    fn went_live(&mut self, app: &AppName, release: &Arc<Release>, before: Option<Arc<Release>>) {
+        self.unsay(app.as_str());
+        self.say_live(release);
+        self.move_if_needed(release);
+        if let Some(before) = before {
+            if before.mount != release.mount || before.config.hosts != release.config.hosts {
+                self.route_freed();
             }
-            Err(DeployError::Refused(Refusal::Incomplete(cut))) => {
-                self.planner.incomplete(app, digests);
-                self.failed(app, &format_args!("{cut}; it is looked at again when it changes"));
-                Err(self.failure(app, cut.to_string()))
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                match error {
-                    DeployError::Start(PrewarmError::NoRoom) => {
-                        self.planner.postponed(app, digests, reason, Instant::now());
-                    }
-                    _ => self.planner.failed(app, digests, reason),
-                }
-                self.failed(app, &error);
-                Err(self.failure(app, error.to_string()))
-            }
+            self.drain(before);
         }
     }
 
-    /// The engines were replaced: what is live in others is made again in those that are in use.
-    fn move_all(&mut self) {
-        for release in self.registry.apps().into_iter().filter_map(|app| app.live) {
-            self.move_if_needed(&release);
-        }
+    /// The release of an app that is live.
+    fn live(&self, app: &AppName) -> Option<Arc<Release>> {
+        self.registry.app(app.as_str())?.live
     }
 
-    /// Called after the release was published: whoever replaces the engines closes the pools of what is live after that,
-    /// so one of the two sees the other.
-    fn move_if_needed(&mut self, release: &Arc<Release>) {
-        if self.builder.engines.are(release.pool.manager().engines()) {
-            return;
-        }
-        release.pool.close();
-        let (builder, from) = (self.builder.clone(), release.clone());
-        self.jobs.spawn(async move {
-            let result = builder.moved(&from).await;
-            Done::Moved { from, result }
-        });
-    }
-
-    fn moved(&mut self, from: &Arc<Release>, result: Result<Arc<Release>, DeployError>) {
-        let live = self.registry.apps().into_iter().filter_map(|app| app.live);
-        let is_live = live.into_iter().any(|live| Arc::ptr_eq(&live, from));
-        let published = result.and_then(|release| {
-            if is_live {
-                self.registry.publish(release.clone())?;
-            }
-            Ok(release)
-        });
-        match (published, AppName::parse(&from.app)) {
-            (Ok(release), _) if is_live => {
-                self.say_live(&release);
-                self.move_if_needed(&release);
-                self.drain(from.clone());
-            }
-            // It was replaced or retired meanwhile.
-            (Ok(release), _) => release.pool.close(),
-            (Err(error), Ok(app)) if is_live => self.failed(&app, &error),
-            (Err(_), _) => {}
+    fn obeyed(&self, release: &Release, replaced: Option<u64>, already: bool) -> Obeyed {
+        let probation = AppName::parse(&release.app).is_ok_and(|app| self.watched.contains_key(&app));
+        let time = u64::try_from(release.config.probation.as_millis()).unwrap_or(u64::MAX);
+        Obeyed {
+            app: release.app.to_string(),
+            release: release.number,
+            replaced,
+            url: self.url(release),
+            already,
+            probation: (probation && !already).then_some(time),
         }
     }
 
@@ -388,6 +299,9 @@ impl Deployer {
             tracing::info!(app = app.as_str(), release = release.number, "retired: its file is gone");
             self.drain(release);
         }
+        self.watched.remove(app);
+        let name = app.to_string();
+        self.in_store(move |store| store.forget(&name));
         self.route_freed();
     }
 
@@ -397,19 +311,19 @@ impl Deployer {
     }
 
     fn drain(&mut self, release: Arc<Release>) {
-        let store = self.builder.store.clone();
+        let copies = self.builder.copies.clone();
         self.jobs.spawn(async move {
             release.drain().await;
             drop(release);
-            sweep(store).await;
+            sweep(copies).await;
             Done::Drained
         });
     }
 
     fn sweep(&mut self) {
-        let store = self.builder.store.clone();
+        let copies = self.builder.copies.clone();
         self.jobs.spawn(async move {
-            sweep(store).await;
+            sweep(copies).await;
             Done::Drained
         });
     }
@@ -421,7 +335,7 @@ impl Deployer {
 }
 
 /// Removes the copies of static files that no release has any more.
-async fn sweep(store: Arc<Store>) {
+async fn sweep(copies: Arc<Copies>) {
     // What fails in it has been logged.
-    let _ = tokio::task::spawn_blocking(move || store.sweep()).await;
+    let _ = tokio::task::spawn_blocking(move || copies.sweep()).await;
 }

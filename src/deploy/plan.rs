@@ -10,10 +10,13 @@
 //!            └────────── deployed, failed ──────────── Deploying
 //! ```
 //!
-//! and an app whose file is gone for a while is retired once it is idle. Two things decide: a file's *stamp* says
-//! whether it is worth reading, the *digests* of what was read say whether there is anything to deploy. So a touched
-//! file costs one reading and no release, and bytes that failed are not tried again until they change.
+//! or, at the start of the host, by an order or for a release that fails, from idle to *restoring*, a release that is
+//! kept, and back. What the files of an app had when it was rolled back is *held*: it is not deployed. An app whose file
+//! is gone for a while is retired once it is idle. Two things decide: a file's *stamp* says whether it is worth reading,
+//! the *digests* of what was read say whether there is anything to deploy. So a touched file costs one reading and no
+//! release, and bytes that failed are not tried again until they change.
 
+mod app;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +26,7 @@ use std::time::{Duration, Instant};
 use super::name::AppName;
 use super::read::{Digests, ReadError};
 use super::scan::{FolderState, Found};
+use app::{App, Presence, Work};
 
 /// How long until a file that could not be read for reasons of the file system is tried again, or an app that found no
 /// room.
@@ -33,8 +37,11 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 pub enum Step {
     /// Read these files and feed the result back with [`Planner::read`] or [`Planner::unreadable`].
     Read { app: AppName, found: Found },
-    /// The app's file is gone: drain what is live of it. Nothing is fed back.
+    /// The app's file is gone: drain what is live of it, and keep nothing of it. Nothing is fed back.
     Retire { app: AppName },
+    /// Make the release live again that was when the host ended, and feed the result back with [`Planner::restored`] or
+    /// [`Planner::not_restored`].
+    Restore { app: AppName },
 }
 
 /// What follows from one look at the folder.
@@ -53,6 +60,10 @@ pub enum AfterRead {
     Deploy,
     /// These bytes are live, or have failed before.
     Nothing,
+    /// The app was rolled back from these bytes.
+    Held,
+    /// The same, but it is to be built anew: restore what is live, as for [`Step::Restore`].
+    Restore,
     /// It changed meanwhile; it is read again once it is quiet.
     Again,
 }
@@ -79,7 +90,9 @@ pub enum Outcome {
     /// Nothing could be read.
     Unreadable(String),
     /// There is nothing wrong with it, so it is tried again after a while.
-    Postponed(String),
+    Postponed(Digests, String),
+    /// The app was rolled back from it.
+    Held(Digests),
 }
 
 /// What is known of every app.
@@ -89,39 +102,6 @@ pub struct Planner {
     apps: BTreeMap<AppName, App>,
     /// Device and inode of the folder that the apps were seen in.
     folder: Option<(u64, u64)>,
-}
-
-#[derive(Debug)]
-struct App {
-    presence: Presence,
-    work: Work,
-    /// The files as they were when what was read of them had been dealt with.
-    taken: Option<Found>,
-    /// `taken` doesn't count from then on.
-    again_at: Option<Instant>,
-    live: Option<Digests>,
-    outcome: Option<Outcome>,
-    /// What is there is deployed whatever came of it before.
-    anew: bool,
-}
-
-#[derive(Debug)]
-enum Presence {
-    /// Seen like this at every look since then.
-    Seen { found: Found, since: Instant },
-    /// Not there at any look since then.
-    Gone { since: Instant },
-    /// It changed while it was read: the next look, which is due since then, sees it anew.
-    Changed { since: Instant },
-    /// There is a problem with it, so that nothing sure is known. Also before the first look.
-    Held,
-}
-
-#[derive(Debug)]
-enum Work {
-    Idle,
-    Reading(Found),
-    Deploying(Digests),
 }
 
 impl Planner {
@@ -145,6 +125,10 @@ impl Planner {
         }
         let mut steps = Vec::new();
         self.apps.retain(|name, app| {
+            let is_there = state.apps.contains_key(name) || state.holds(name);
+            if is_there && app.start_restoring(now) {
+                steps.push(Step::Restore { app: name.clone() });
+            }
             if state.apps.contains_key(name) {
                 if let Some(found) = app.start_reading(self.settle_time, now) {
                     steps.push(Step::Read { app: name.clone(), found });
@@ -156,7 +140,7 @@ impl Planner {
                 return true;
             }
             let forget = app.missed(self.settle_time, now);
-            if forget && app.live.is_some() {
+            if forget && (app.live.is_some() || app.restore_at.is_some()) {
                 steps.push(Step::Retire { app: name.clone() });
             }
             !forget
@@ -177,11 +161,7 @@ impl Planner {
             return AfterRead::Again;
         }
         app.take(before);
-        if !std::mem::take(&mut app.anew) && app.is_known(digests) {
-            return AfterRead::Nothing;
-        }
-        app.work = Work::Deploying(digests);
-        AfterRead::Deploy
+        app.judge(digests)
     }
 
     /// An app could not be read.
@@ -208,6 +188,8 @@ impl Planner {
     pub fn deployed(&mut self, name: &AppName, digests: Digests) {
         if let Some(app) = self.deploying(name, digests) {
             app.live = Some(digests);
+            app.held.clear();
+            app.restore_at = None;
             app.outcome = Some(Outcome::Deployed(digests));
         }
     }
@@ -222,7 +204,7 @@ impl Planner {
     /// These bytes can't be deployed now, for a reason that passes: what was live before stays.
     pub fn postponed(&mut self, name: &AppName, digests: Digests, reason: String, now: Instant) {
         if let Some(app) = self.deploying(name, digests) {
-            app.outcome = Some(Outcome::Postponed(reason));
+            app.outcome = Some(Outcome::Postponed(digests, reason));
             app.again_at = Some(now + READ_AGAIN);
         }
     }
@@ -231,6 +213,84 @@ impl Planner {
     pub fn incomplete(&mut self, name: &AppName, digests: Digests) {
         if let Some(app) = self.deploying(name, digests) {
             app.outcome = Some(Outcome::Incomplete(digests));
+        }
+    }
+
+    /// At the start: an app of which a release is kept that goes live again, if there are files of it, and what those
+    /// may have without being deployed.
+    pub fn remember(&mut self, name: AppName, held: Vec<Digests>, now: Instant) {
+        self.apps.insert(name, App { restore_at: Some(now), held, ..App::new() });
+    }
+
+    /// A release of these bytes is live again, whatever the files have.
+    pub fn restored(&mut self, name: &AppName, digests: Digests) {
+        if let Some(app) = self.restoring(name) {
+            app.live = Some(digests);
+        }
+    }
+
+    /// It can't be made live again: now, if `passes`, or else at all. What was live stays. Unless the files have what is
+    /// held back, they are deployed.
+    pub fn not_restored(&mut self, name: &AppName, passes: bool, now: Instant) {
+        if let Some(app) = self.restoring(name)
+            && app.live.is_none()
+            && passes
+        {
+            app.restore_at = Some(now + READ_AGAIN);
+        }
+    }
+
+    /// There is nothing that could be live instead of what is held back.
+    pub fn nothing_kept(&mut self, name: &AppName) {
+        if let Some(app) = self.restoring(name) {
+            app.held.clear();
+            app.taken = None;
+        }
+    }
+
+    /// Begins a rollback, unless something else is under way. To be ended with [`Planner::rolled_back`] or
+    /// [`Planner::not_restored`].
+    pub fn begin_rollback(&mut self, name: &AppName) -> bool {
+        match self.apps.get_mut(name) {
+            Some(app) if matches!(app.work, Work::Idle) => {
+                app.work = Work::Restoring;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A release of the bytes `to` is live, and these contents of the app's files are not deployed: until they have
+    /// others.
+    pub fn rolled_back(&mut self, name: &AppName, to: Digests, held: Vec<Digests>) {
+        let Some(app) = self.restoring(name) else { return };
+        app.live = Some(to);
+        app.restore_at = None;
+        if let Some(file) = app.file() {
+            if held.contains(&file) {
+                app.outcome = Some(Outcome::Held(file));
+            } else if file == to {
+                app.outcome = Some(Outcome::Deployed(to));
+            }
+        }
+        app.held = held;
+    }
+
+    /// What the app's files had when they were last read.
+    pub fn file(&self, name: &AppName) -> Option<Digests> {
+        self.apps.get(name).and_then(App::file)
+    }
+
+    /// Something of it is held back.
+    pub fn is_held(&self, name: &AppName) -> bool {
+        self.apps.get(name).is_some_and(|app| !app.held.is_empty())
+    }
+
+    /// The files of an app are read once more, if there are any, and tried again if they have failed.
+    pub fn look_again(&mut self, name: &AppName) {
+        if let Some(app) = self.apps.get_mut(name) {
+            app.reread = true;
+            app.retry = !matches!(app.work, Work::Deploying(_));
         }
     }
 
@@ -253,14 +313,19 @@ impl Planner {
 
     /// The present files of an app are read and deployed once more, even if they are live or have failed.
     pub fn deploy_anew(&mut self, name: &AppName) -> Anew {
-        let Some(app) = self.apps.get_mut(name) else { return Anew::Unknown };
-        match app.presence {
-            Presence::Gone { .. } => Anew::Unknown,
-            Presence::Held => Anew::Held,
-            Presence::Seen { .. } | Presence::Changed { .. } => {
-                app.anew = true;
-                Anew::Due
-            }
+        let presence = self.presence(name);
+        if let (Anew::Due, Some(app)) = (presence, self.apps.get_mut(name)) {
+            app.anew = true;
+        }
+        presence
+    }
+
+    /// Whether an app's files are there, so that something comes of them.
+    pub fn presence(&self, name: &AppName) -> Anew {
+        match self.apps.get(name).map(|app| &app.presence) {
+            None | Some(Presence::Gone { .. }) => Anew::Unknown,
+            Some(Presence::Held) => Anew::Held,
+            Some(Presence::Seen { .. } | Presence::Changed { .. }) => Anew::Due,
         }
     }
 
@@ -289,12 +354,23 @@ impl Planner {
     /// Another folder in the old one's place, and nothing in it: more likely a mount that was lost than an order to
     /// retire everything. The first file in it shows that it is meant.
     pub(super) fn is_lost(&self, state: &FolderState) -> bool {
-        state.is_empty() && self.folder.is_some_and(|folder| folder != state.identity)
+        let is_another = match self.folder {
+            Some(folder) => folder != state.identity,
+            // The first look, and apps are remembered that were in it.
+            None => !self.apps.is_empty(),
+        };
+        state.is_empty() && is_another
     }
 
     fn reading(&mut self, name: &AppName, before: &Found) -> Option<&mut App> {
         let app = self.apps.get_mut(name)?;
         matches!(&app.work, Work::Reading(found) if found == before).then_some(app)
+    }
+
+    fn restoring(&mut self, name: &AppName) -> Option<&mut App> {
+        let app = self.apps.get_mut(name).filter(|app| matches!(app.work, Work::Restoring))?;
+        app.work = Work::Idle;
+        Some(app)
     }
 
     /// The app whose deploy this ends. A result that belongs to no deploy under way changes nothing.
@@ -305,91 +381,5 @@ impl Planner {
         }
         app.work = Work::Idle;
         Some(app)
-    }
-}
-
-impl App {
-    fn new() -> App {
-        App {
-            presence: Presence::Held,
-            work: Work::Idle,
-            taken: None,
-            again_at: None,
-            live: None,
-            outcome: None,
-            anew: false,
-        }
-    }
-
-    /// These bytes are live, or have failed before.
-    fn is_known(&mut self, digests: Digests) -> bool {
-        if self.live == Some(digests) {
-            self.outcome = Some(Outcome::Deployed(digests));
-            return true;
-        }
-        matches!(&self.outcome, Some(Outcome::Failed(tried, _) | Outcome::Incomplete(tried)) if *tried == digests)
-    }
-
-    fn seen(&mut self, found: &Found, now: Instant) {
-        if !matches!(&self.presence, Presence::Seen { found: seen, .. } if seen == found) {
-            self.presence = Presence::Seen { found: found.clone(), since: now };
-        }
-    }
-
-    /// Unless a look has seen as much already.
-    fn changed_while_read(&mut self, before: &Found) {
-        if let Presence::Seen { found, since } = &self.presence
-            && found == before
-        {
-            self.presence = Presence::Changed { since: *since };
-        }
-    }
-
-    /// Not there at this look. True when the app may be forgotten.
-    fn missed(&mut self, settle_time: Duration, now: Instant) -> bool {
-        match self.presence {
-            Presence::Gone { since } => {
-                matches!(self.work, Work::Idle) && now.saturating_duration_since(since) >= settle_time
-            }
-            Presence::Seen { .. } | Presence::Changed { .. } | Presence::Held => {
-                self.presence = Presence::Gone { since: now };
-                false
-            }
-        }
-    }
-
-    fn start_reading(&mut self, settle_time: Duration, now: Instant) -> Option<Found> {
-        let due = self.due(settle_time)?;
-        match &self.presence {
-            // Seen first at this very look, one look is not two.
-            Presence::Seen { found, since } if *since < now && due <= now => {
-                let found = found.clone();
-                self.work = Work::Reading(found.clone());
-                Some(found)
-            }
-            _ => None,
-        }
-    }
-
-    /// When there will be something to do about this app if it stays as it is.
-    fn due(&self, settle_time: Duration) -> Option<Instant> {
-        match (&self.work, &self.presence) {
-            (Work::Idle, Presence::Seen { found, since }) => {
-                let quiet = *since + settle_time;
-                if self.taken.as_ref() == Some(found) && !self.anew {
-                    self.again_at.map(|at| at.max(quiet))
-                } else {
-                    Some(quiet)
-                }
-            }
-            (Work::Idle, Presence::Gone { since }) => Some(*since + settle_time),
-            (Work::Idle, Presence::Changed { since }) => Some(*since),
-            _ => None,
-        }
-    }
-
-    fn take(&mut self, found: &Found) {
-        self.taken = Some(found.clone());
-        self.again_at = None;
     }
 }

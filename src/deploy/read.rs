@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::scan::{Found, Stamp};
 use crate::prepare::Digest;
@@ -30,11 +31,18 @@ pub struct ReadApp {
 }
 
 /// What identifies an app's release: the bytes, never their times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digests {
     pub wasm: Digest,
     pub config: Option<Digest>,
     pub public: Option<Digest>,
+}
+
+impl Digests {
+    /// Is the code the same, and its config? Who puts an app in place does not know what is in its `public/`.
+    pub fn are_of_code(self, other: Digests) -> bool {
+        (self.wasm, self.config) == (other.wasm, other.config)
+    }
 }
 
 /// How an app's files are read.

@@ -36,6 +36,7 @@ impl Deployer {
         let (app, found) = match step {
             Step::Read { app, found } => (app, found),
             Step::Retire { app } => return self.log.push(format!("{app} retired")),
+            Step::Restore { app } => panic!("nothing is kept of {app}"),
         };
         let reading = Reading { max_size: 1 << 20, store: None, limits: &|_| None };
         let read = match read(&found, &reading) {

@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::store::STATE_FOLDER;
+
 /// The shortest time between two hints: a file that is written all the time must not mean looking all the time.
 const MIN_GAP: Duration = Duration::from_millis(50);
 
@@ -181,6 +183,8 @@ impl Signal {
     /// Called on inotify's thread for each event.
     fn take(&self, root: &Path, event: notify::Result<Event>) {
         let broken = match &event {
+            // The store of releases, if it is in the folder, is written by ourselves.
+            Ok(event) if is_ours(root, event) => return,
             Ok(event) => match event.kind {
                 // Our own looks and reads open files too; only the end of a writing is news.
                 EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
@@ -195,4 +199,9 @@ impl Signal {
         }
         self.changed.notify_one();
     }
+}
+
+fn is_ours(root: &Path, event: &Event) -> bool {
+    let state = root.join(STATE_FOLDER);
+    !event.paths.is_empty() && event.paths.iter().all(|path| path.starts_with(&state))
 }

@@ -7,7 +7,6 @@
 //! Several processes may share a directory: every file is whole from the moment it has its name, and a file that is
 //! removed stays readable for whoever has it open or mapped.
 
-mod dir;
 mod flight;
 
 use std::io::{self, ErrorKind};
@@ -20,7 +19,7 @@ use tracing::{debug, warn};
 use wasmtime::Engine;
 
 use super::artifact::{self, Code, CodeKind, CompileError, Flaw, Key};
-use dir::CacheDir;
+use crate::private_dir::{DirError, PrivateDir, is_digest};
 use flight::Flights;
 
 /// Why a directory cannot be the code cache.
@@ -44,6 +43,18 @@ pub enum CacheError {
     NoProc,
 }
 
+impl CacheError {
+    fn of(dir: &Path, error: DirError) -> CacheError {
+        let path = dir.to_owned();
+        match error {
+            DirError::Open(source) => CacheError::Open { path, source },
+            DirError::Owner { owner, us } => CacheError::Owner { path, owner, us },
+            DirError::Mode(mode) => CacheError::Mode { path, mode },
+            DirError::NoProc => CacheError::NoProc,
+        }
+    }
+}
+
 /// Where code came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -60,7 +71,7 @@ pub struct Loaded {
 }
 
 pub struct CodeCache {
-    dir: CacheDir,
+    dir: PrivateDir,
     max_size: u64,
     /// Bytes of all artifacts, as far as known: other processes' are counted when the directory is looked through,
     /// which happens when this passes `max_size`.
@@ -76,7 +87,7 @@ impl CodeCache {
     pub fn open(dir: &Path, max_size: u64) -> Result<CodeCache, CacheError> {
         let failed = |source| CacheError::Open { path: dir.to_owned(), source };
         let cache = CodeCache {
-            dir: CacheDir::open(dir)?,
+            dir: PrivateDir::open(dir).map_err(|error| CacheError::of(dir, error))?,
             max_size,
             size: Mutex::new(0),
             flights: Flights::default(),
@@ -127,7 +138,7 @@ impl CodeCache {
     /// Loads the artifact of `key`, if there is one that is whole and fits `engine`. One that does not is removed.
     pub fn load(&self, engine: &Engine, key: &Key) -> Option<Code> {
         let name = key.to_string();
-        let flaw = match self.dir.open_artifact(&name) {
+        let flaw = match self.dir.open_file(&name) {
             Ok(file) => match artifact::load(engine, &file, key) {
                 Ok(code) => {
                     // Marks it as used. On a read-only file system nothing is evicted either.
@@ -225,7 +236,7 @@ impl CodeCache {
     /// not `spared`. Some extra room is made, so that not each artifact stored after this needs a look of its own.
     /// Returns the bytes that are left.
     fn make_room(&self, spared: Option<&str>) -> io::Result<u64> {
-        let mut found = self.dir.artifacts()?;
+        let mut found = self.dir.files(is_digest)?;
         let mut left: u64 = found.iter().map(|artifact| artifact.size).sum();
         if left <= self.max_size {
             return Ok(left);

@@ -31,7 +31,7 @@ use super::laned::Laned;
 use super::measured::Measured;
 use super::{Answer, Factory, GuestRequest};
 use crate::config::AppConfig;
-use crate::metrics::AppCounters;
+use crate::metrics::ReleaseCounters;
 use crate::pool::{End, Lease};
 use crate::server::body::{self, ResponseBody};
 use taken::Taken;
@@ -75,7 +75,7 @@ pub async fn exchange(
     lease: Lease<Factory>,
     request: GuestRequest,
     config: &AppConfig,
-    counters: &Arc<AppCounters>,
+    counters: &Arc<ReleaseCounters>,
     expired: &CancellationToken,
 ) -> Result<Outcome, Failure> {
     let mut exchange = Exchange::start(lease, request, config, counters.clone());
@@ -123,7 +123,7 @@ struct Exchange {
     timeout: Duration,
     started: Instant,
     clock: Arc<CpuClock>,
-    counters: Arc<AppCounters>,
+    counters: Arc<ReleaseCounters>,
     request: u64,
     /// The request was for a head alone: its length is that of a body that is not sent.
     bodiless: bool,
@@ -163,7 +163,7 @@ impl Exchange {
         mut lease: Lease<Factory>,
         request: GuestRequest,
         config: &AppConfig,
-        counters: Arc<AppCounters>,
+        counters: Arc<ReleaseCounters>,
     ) -> Exchange {
         let (sender, answer) = oneshot::channel();
         let clock = lease.clock();
@@ -337,14 +337,14 @@ impl Exchange {
     /// Counts the guest's time: before its lease ends, since the clock may then be another request's.
     fn account(&self) {
         if !matches!(self.guest, GuestState::Ended) {
-            self.counters.add_cpu_time(self.clock.take());
+            self.counters.app.add_cpu_time(self.clock.take());
         }
     }
 
     fn report(&self, failure: &Failure) {
-        self.counters.failure(failure);
+        self.counters.broken_off(failure);
         tracing::warn!(
-            app = %self.counters.app(), request = format_args!("{:016x}", self.request).to_string(),
+            app = %self.counters.app.app(), request = format_args!("{:016x}", self.request).to_string(),
             "{failure}"
         );
     }

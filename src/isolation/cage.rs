@@ -15,7 +15,7 @@ use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::instance::{
     AppCode, Client, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, Outcome, exchange,
 };
-use crate::metrics::AppCounters;
+use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::{Budget, Pool};
 use crate::prepare;
 use crate::release::pool_policy;
@@ -119,7 +119,7 @@ pub struct Cage {
     canary: Canary,
     pool: Pool<Factory>,
     config: Arc<AppConfig>,
-    counters: Arc<AppCounters>,
+    counters: Arc<ReleaseCounters>,
     never: CancellationToken,
     /// What the first one said.
     first: OnceLock<Sighting>,
@@ -189,6 +189,7 @@ impl Cage {
         let units = engine::units(&checked.facts);
         let policy = pool_policy(&config, setup.instances);
         let pool = Pool::new(NAME, factory, policy, units, budget).map_err(CheckError::of)?;
+        let counters = ReleaseCounters::new(counters);
         Ok(Cage { canary, pool, config, counters, never: CancellationToken::new(), first: OnceLock::new() })
     }
 

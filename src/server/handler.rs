@@ -19,7 +19,7 @@ use super::reply::{self, Refusal};
 use super::seen::Seen;
 use crate::config;
 use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
-use crate::metrics::AnsweredBy;
+use crate::metrics::{AnsweredBy, Tally};
 use crate::pool::{Lease, LeaseError};
 use crate::registry::{Registry, Target};
 use crate::release::Release;
@@ -168,15 +168,28 @@ impl Handler for AppHandler {
             true => AccessLine::begin(&request, peer, id),
             false => AccessLine::none(),
         };
-        let response = match self.serve(request, &mut seen).await {
+        let served = self.serve(request, &mut seen).await;
+        if let (Some(release), AnsweredBy::App) = (&seen.release, seen.answered_by) {
+            count(&served, &release.counters.tally);
+        }
+        let response = match served {
             Ok(response) => response,
             Err(refusal) => reply::refuse(&refusal, &seen, self.0.error_detail),
         };
         if let Some(release) = &seen.release {
-            release.counters.response(seen.answered_by, response.status());
+            release.counters.app.response(seen.answered_by, response.status());
         }
         line.answered(response.status(), seen.release.map(|release| release.app.clone()));
         response.map(|body| body.watched(line))
+    }
+}
+
+/// Counts what the app did: nothing, if it was not asked.
+fn count<B>(served: &Result<Response<B>, Refusal>, tally: &Tally) {
+    match served {
+        Ok(response) => tally.ended(response.status().is_server_error()),
+        Err(refusal) if refusal.is_the_apps() => tally.ended(true),
+        Err(_) => {}
     }
 }
 

@@ -72,6 +72,22 @@ impl Refusal {
         }
     }
 
+    /// Whether it is the app's doing, and neither the client's nor for want of room.
+    pub fn is_the_apps(&self) -> bool {
+        match self {
+            Refusal::Guest(failure) => !matches!(failure, Failure::Replaced(_)),
+            Refusal::Lease(error) => matches!(error, LeaseError::Failing { .. }),
+            Refusal::RedirectLoop => true,
+            Refusal::NoApp
+            | Refusal::Starting
+            | Refusal::File(_)
+            | Refusal::BadRequest(_)
+            | Refusal::BadPath(_)
+            | Refusal::BadTarget
+            | Refusal::Body(_) => false,
+        }
+    }
+
     /// What the client is told. The guest's own words are for the log, and for developers if they ask for them.
     fn public(&self) -> &'static str {
         match self.status() {
@@ -114,7 +130,7 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
         (true, _) => tracing::warn!(app, request = id, status = status.as_u16(), "{refusal}"),
     }
     if let (Refusal::Guest(failure), Some(release)) = (refusal, &seen.release) {
-        release.counters.failure(failure);
+        release.counters.app.failure(failure);
     }
     let mut text =
         format!("{} {}: {}", status.as_u16(), status.canonical_reason().unwrap_or(""), refusal.public());

@@ -25,7 +25,7 @@ impl Seen {
         let Some(release) = &self.release else { return };
         if self.answered_by == AnsweredBy::None {
             self.answered_by = who;
-            release.counters.request(who);
+            release.counters.app.request(who);
         }
     }
 }

@@ -174,6 +174,15 @@ impl Server {
         (status, String::from_utf8(body).expect("text"))
     }
 
+    /// Waits until it answers this.
+    pub async fn serves(&self, path: &str, text: &str) {
+        let began = std::time::Instant::now();
+        while self.get(path).await != (200, text.to_owned()) {
+            assert!(began.elapsed() < PATIENCE, "waited in vain for {text:?} at {path}: {}", self.log());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// Ends it as a supervisor does; the exit code and the whole log.
     pub async fn stop(mut self) -> (Option<i32>, String) {
         let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("an id");

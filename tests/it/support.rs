@@ -195,6 +195,37 @@ impl TestHost {
         until(what, condition).await;
     }
 
+    /// Stops the host in order and starts another one over the same folder.
+    pub async fn restarted(self) -> TestHost {
+        self.restarted_after(|| {}).await
+    }
+
+    /// The same; meanwhile something happens.
+    pub async fn restarted_after(self, meanwhile: impl FnOnce()) -> TestHost {
+        let builder = self.stopped().await;
+        meanwhile();
+        builder.start().await
+    }
+
+    /// The same, with this at the end of `hostler.toml` in place of its table of that name.
+    pub async fn restarted_with(self, table: &str) -> TestHost {
+        let mut builder = self.stopped().await;
+        let name = table.lines().next().expect("a table");
+        let end = builder.config.find(name).unwrap_or(builder.config.len());
+        builder.config.truncate(end);
+        builder.config(table).start().await
+    }
+
+    async fn stopped(mut self) -> Builder {
+        let host = self.host.take().expect("a running host");
+        let admin = host.admin_address().is_some();
+        assert_eq!(host.shutdown().await, Leftovers { connections: 0, units: 0 });
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        let folder = std::mem::replace(&mut self.folder, empty);
+        let config = std::fs::read_to_string(folder.path().join("hostler.toml")).expect("hostler.toml");
+        Builder { folder, config, admin, ..TestHost::builder() }
+    }
+
     /// Shuts down and says what was left.
     pub async fn stop(mut self) -> Leftovers {
         self.host.take().expect("a running host").shutdown().await

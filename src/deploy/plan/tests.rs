@@ -1,4 +1,5 @@
 mod histories;
+mod kept;
 mod model;
 
 use std::path::Path;
@@ -49,6 +50,7 @@ fn reads(plan: &Plan) -> Vec<&str> {
         match step {
             Step::Read { app, .. } => names.push(app.as_str()),
             Step::Retire { app } => panic!("{app} is retired"),
+            Step::Restore { app } => panic!("{app} is restored"),
         }
     }
     names
@@ -82,7 +84,7 @@ impl Fixture {
         let steps = self.look(state).steps;
         let read = |step: Step| match step {
             Step::Read { app, found } => Some((app, found)),
-            Step::Retire { .. } => None,
+            Step::Retire { .. } | Step::Restore { .. } => None,
         };
         let mut results = Vec::new();
         for (app, found) in steps.into_iter().filter_map(read) {
@@ -436,7 +438,10 @@ fn what_found_no_room_is_tried_again_after_a_while() {
         assert_eq!(reads(&fixture.look(&state)), ["a"]);
         assert_eq!(fixture.planner.read(&app("a"), &found, &found, digests("one")), AfterRead::Deploy);
         fixture.planner.postponed(&app("a"), digests("one"), "no room".to_owned(), fixture.now);
-        assert_eq!(fixture.planner.outcome(&app("a")), Some(&Outcome::Postponed("no room".to_owned())));
+        assert_eq!(
+            fixture.planner.outcome(&app("a")),
+            Some(&Outcome::Postponed(digests("one"), "no room".to_owned()))
+        );
         let due = fixture.planner.next_look().expect("it is tried again");
         assert_eq!(due, fixture.now + READ_AGAIN);
         assert_eq!(reads(&fixture.look(&state)), [] as [&str; 0]);

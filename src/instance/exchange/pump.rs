@@ -13,7 +13,7 @@ impl Exchange {
         match self.pump_body(&mut sender).await {
             Ok(Pumped::Complete) => sender.finish(self.trailers.take()),
             Ok(Pumped::ClientGone) => {
-                self.counters.client_gone();
+                self.counters.app.client_gone();
                 return;
             }
             Err(failure) => {

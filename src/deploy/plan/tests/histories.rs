@@ -1,4 +1,5 @@
-//! Histories made up at random: after any of them and some quiet time, what is live is what the folder says.
+//! Histories made up at random, with rollbacks, failed probations and restarts of the host: after any of them and some
+//! quiet time, what is live is what the folder and the orders say.
 
 use proptest::prelude::*;
 
@@ -29,6 +30,11 @@ fn event() -> impl Strategy<Value = Event> {
         12 => (1u16..500).prop_map(Event::Look),
         6 => app().prop_map(Event::FinishRead),
         6 => app().prop_map(Event::FinishDeploy),
+        4 => app().prop_map(Event::FinishRestore),
+        2 => app().prop_map(Event::RollBack),
+        1 => app().prop_map(Event::FailProbation),
+        2 => app().prop_map(Event::StandProbation),
+        1 => prop::bool::ANY.prop_map(|in_order| Event::Restart { in_order }),
     ]
 }
 
@@ -36,7 +42,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn after_any_history_and_some_quiet_what_is_live_is_what_the_folder_says(
+    fn after_any_history_and_some_quiet_what_is_live_is_what_folder_and_orders_say(
         history in proptest::collection::vec(event(), 0..120),
         stuck in proptest::option::weighted(0.3, 0..NAMES.len()),
     ) {
@@ -44,14 +50,20 @@ proptest! {
         for event in history {
             world.apply(event);
         }
-        let before = world.served.clone();
         world.come_to_rest(stuck);
         for app in (0..NAMES.len()).filter(|app| Some(*app) != stuck) {
             let served = world.served.get(&app).copied();
-            match world.wanted(app) {
-                Some(wanted) => prop_assert_eq!(served, wanted, "app {}", NAMES[app]),
-                // Bad files never take a good release down.
-                None => prop_assert!(served.is_some() || !before.contains_key(&app), "app {}", NAMES[app]),
+            let wanted = world.wanted(app);
+            match (wanted, world.undone.get(&app)) {
+                // It was rolled back from just that.
+                (Some(Some(wanted)), Some((undone, back_to))) if undone.contains(&wanted) => {
+                    prop_assert_eq!(served, Some(*back_to), "app {}", NAMES[app]);
+                }
+                (Some(wanted), _) => prop_assert_eq!(served, wanted, "app {}", NAMES[app]),
+                // Bad files never take a good release down, across restarts neither.
+                (None, _) => {
+                    prop_assert_eq!(served.is_some(), world.records.contains_key(&app), "app {}", NAMES[app]);
+                }
             }
         }
     }

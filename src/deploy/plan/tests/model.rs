@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::deploy::store::record::{Record, Standing};
+
+mod returns;
+
+use returns::kept;
 
 /// What is in a `.wasm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +46,20 @@ pub enum Event {
     Look(u16),
     FinishRead(usize),
     FinishDeploy(usize),
+    FinishRestore(usize),
+    /// To the release before, by an order.
+    RollBack(usize),
+    /// What is on probation fails, or stands it.
+    FailProbation(usize),
+    StandProbation(usize),
+    /// The host ends, in order or not, and another one starts.
+    Restart {
+        in_order: bool,
+    },
 }
+
+/// Releases that are kept of an app.
+const KEEP: usize = 3;
 
 pub const NAMES: [&str; 3] = ["a", "b", "shop/c"];
 
@@ -69,6 +87,14 @@ pub struct World {
     last_look: BTreeMap<usize, (Found, Instant)>,
     /// The apps that were gone at the last look, each with the time of the first look at which it was.
     gone: BTreeMap<usize, Instant>,
+    /// What is on disk of each app.
+    pub records: BTreeMap<usize, Record>,
+    /// Restores under way: to the release that was live, or back to one.
+    restoring: BTreeMap<usize, Option<u64>>,
+    /// What each app was rolled back from since other bytes of its file went live, and to what.
+    pub undone: BTreeMap<usize, (BTreeSet<Digests>, Digests)>,
+    /// What was last read of its file.
+    file: BTreeMap<usize, Digests>,
 }
 
 impl World {
@@ -87,6 +113,10 @@ impl World {
             failed: BTreeMap::new(),
             last_look: BTreeMap::new(),
             gone: BTreeMap::new(),
+            records: BTreeMap::new(),
+            restoring: BTreeMap::new(),
+            undone: BTreeMap::new(),
+            file: BTreeMap::new(),
         }
     }
 
@@ -127,6 +157,26 @@ impl World {
             }
             Event::FinishRead(app) => self.finish_read(app),
             Event::FinishDeploy(app) => self.finish_deploy(app),
+            Event::FinishRestore(app) => self.finish_restore(app),
+            Event::RollBack(app) => {
+                let to = self.records.get(&app).and_then(|record| Some(record.target(None).ok()?.number));
+                self.begin_rollback(app, to);
+            }
+            Event::FailProbation(app) => {
+                let on_probation =
+                    |record: &&Record| record.live().is_some_and(|live| live.standing == Standing::Probation);
+                let record = self.records.get(&app).filter(on_probation);
+                let to = record.and_then(|record| Some(record.proven()?.number));
+                self.begin_rollback(app, to);
+            }
+            Event::StandProbation(app) => {
+                if let Some(record) = self.records.get_mut(&app)
+                    && let (Some(live), true) = (record.live, self.served.contains_key(&app))
+                {
+                    record.prove(live);
+                }
+            }
+            Event::Restart { in_order } => self.restart(in_order),
         }
     }
 
@@ -141,6 +191,11 @@ impl World {
             for app in (0..NAMES.len()).filter(|app| Some(*app) != stuck) {
                 self.finish_read(app);
                 self.finish_deploy(app);
+                self.finish_restore(app);
+            }
+            if self.state().is_some_and(|state| self.planner.is_lost(&state)) {
+                // Then nobody looks before something is notified.
+                return;
             }
             let Some(at) = self.planner.next_look() else {
                 assert_eq!(self.in_flight(stuck), 0);
@@ -160,7 +215,8 @@ impl World {
     }
 
     fn in_flight(&self, stuck: Option<usize>) -> usize {
-        self.reading.keys().chain(self.deploying.keys()).filter(|app| Some(**app) != stuck).count()
+        let jobs = self.reading.keys().chain(self.deploying.keys()).chain(self.restoring.keys());
+        jobs.filter(|app| Some(**app) != stuck).count()
     }
 
     fn config(&self, app: usize) -> Option<u8> {
@@ -204,6 +260,7 @@ impl World {
             match step {
                 Step::Read { app, found } => self.check_read(index(app), found),
                 Step::Retire { app } => self.check_retire(index(app)),
+                Step::Restore { app } => self.check_restore(index(app)),
             }
         }
         assert!(plan.next_look.is_none_or(|at| at > self.now), "a look was planned for a time that is over");
@@ -218,7 +275,8 @@ impl World {
         let (seen, since) = self.last_look.get(&app).expect("it was seen before");
         assert_eq!(seen, found, "it changed since the last look");
         assert!(self.now - *since >= SETTLE, "it was not quiet for long enough");
-        let twice = self.reading.insert(app, found.clone()).is_some() || self.deploying.contains_key(&app);
+        let busy = self.deploying.contains_key(&app) || self.restoring.contains_key(&app);
+        let twice = self.reading.insert(app, found.clone()).is_some() || busy;
         assert!(!twice, "one app is handled twice at once");
     }
 
@@ -226,7 +284,9 @@ impl World {
         assert!(!self.held.contains(&app) && !self.files.contains_key(&app));
         let since = self.gone.get(&app).expect("it was there at the last look");
         assert!(self.now - *since >= SETTLE, "it was not gone for long enough");
-        assert!(self.served.remove(&app).is_some(), "an app was retired that was not live");
+        let (served, kept) = (self.served.remove(&app), self.records.remove(&app));
+        assert!(served.is_some() || kept.is_some(), "an app was retired that was not live");
+        self.undone.remove(&app);
     }
 
     /// What this look saw, for the promises about the next one.
@@ -262,7 +322,18 @@ impl World {
             self.planner.unreadable(&name, &before, &ReadError::Gone, self.now);
             return;
         };
-        if self.planner.read(&name, &before, &after, digests) == AfterRead::Deploy {
+        let followed = self.planner.read(&name, &before, &after, digests);
+        if followed != AfterRead::Again {
+            self.file.insert(index, digests);
+        }
+        let undone = self.undone.get(&index).is_some_and(|(undone, _)| undone.contains(&digests));
+        let settled = followed != AfterRead::Again;
+        assert_eq!(
+            followed == AfterRead::Held,
+            undone && settled,
+            "what was undone, and only that, is held back"
+        );
+        if followed == AfterRead::Deploy {
             assert_eq!(before, after, "what changed while it was read is deployed");
             let seen = self.last_look.get(&index).map(|(seen, _)| seen);
             assert_eq!(seen, Some(&before), "what was seen to be otherwise is deployed");
@@ -270,8 +341,12 @@ impl World {
             assert_ne!(self.failed.get(&index), Some(&digests), "what failed is deployed again");
             let content = self.files[&index].content;
             self.deploying.insert(index, (digests, content, self.config(index)));
-        } else if self.served.get(&index) == Some(&digests) {
+        } else if settled && self.served.get(&index) == Some(&digests) {
             self.failed.remove(&index);
+            self.undone.remove(&index);
+            if let Some(record) = self.records.get_mut(&index) {
+                record.held = None;
+            }
         }
     }
 
@@ -281,6 +356,10 @@ impl World {
         match content {
             Content::Good(_) if config != Some(BAD_CONFIG) => {
                 self.planner.deployed(&name, digests);
+                self.undone.remove(&index);
+                self.version += 1;
+                let record = self.records.entry(index).or_insert_with(|| Record::of(NAMES[index]));
+                record.begin(kept(self.version, digests), KEEP);
                 self.served.insert(index, digests);
                 self.failed.remove(&index);
             }

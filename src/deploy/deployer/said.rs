@@ -66,11 +66,15 @@ impl Deployer {
         }
     }
 
-    pub(super) fn say_live(&self, release: &Release) {
+    /// Where a release is served.
+    pub(super) fn url(&self, release: &Release) -> String {
         let host = release.config.hosts.first().map(|host| format!("{host}:{}", self.address.port()));
-        let url = format!("http://{}{}", host.unwrap_or(self.address.to_string()), release.mount);
+        format!("http://{}{}", host.unwrap_or(self.address.to_string()), release.mount)
+    }
+
+    pub(super) fn say_live(&self, release: &Release) {
         tracing::info!(
-            url,
+            url = self.url(release),
             file = release.file,
             kind = %release.kind,
             mode = %release.config.mode,

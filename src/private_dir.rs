@@ -1,59 +1,73 @@
-//! The code cache's directory: ours alone, and always the one that was checked.
+//! A directory of flat files that is ours alone, and always the one that was checked: what the code cache and the store
+//! of releases are kept in.
 //!
 //! All its files are reached through the descriptor that was opened and checked at the start (`/proc/self/fd/N/name`),
-//! so that nobody can put another directory in its place later by renaming one further up.
+//! so that nobody can put another directory in its place later by renaming one further up. A file has its name only
+//! once it is whole and synced; what a crash leaves behind has a temporary name and is removed at the next start.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::CacheError;
-
 const TEMP_PREFIX: &str = "tmp-";
 
+/// Why a directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    #[error("{0}")]
+    Open(#[from] io::Error),
+    #[error("it belongs to user {owner}, but this is user {us}")]
+    Owner { owner: u32, us: u32 },
+    #[error("it is open to other users (mode {0:o})")]
+    Mode(u32),
+    #[error("/proc is not mounted here")]
+    NoProc,
+}
+
 #[derive(Debug)]
-pub(super) struct CacheDir {
+pub struct PrivateDir {
     handle: File,
 }
 
-/// An artifact as the directory shows it.
+/// A file as the directory shows it.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub struct Entry {
     pub name: String,
     /// Bytes.
     pub size: u64,
     pub used: SystemTime,
 }
 
-impl CacheDir {
-    /// Makes the directory if there is none, and refuses one that anyone else can reach into.
-    pub fn open(path: &Path) -> Result<CacheDir, CacheError> {
-        let failed = |source| CacheError::Open { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        let handle =
-            OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).map_err(failed)?;
-        let found = handle.metadata().map_err(failed)?;
+impl PrivateDir {
+    /// Makes the directory (0700) if there is none, and refuses one that anyone else can reach into.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn open(path: &Path) -> Result<PrivateDir, DirError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let handle = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
+        let found = handle.metadata()?;
         let (owner, us) = (found.uid(), our_uid());
         if owner != us {
-            return Err(CacheError::Owner { path: path.to_owned(), owner, us });
+            return Err(DirError::Owner { owner, us });
         }
         let mode = found.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(CacheError::Mode { path: path.to_owned(), mode });
+            return Err(DirError::Mode(mode));
         }
-        let dir = CacheDir { handle };
+        let dir = PrivateDir { handle };
         if std::fs::metadata(dir.at(".")).is_err() {
-            return Err(CacheError::NoProc);
+            return Err(DirError::NoProc);
         }
         Ok(dir)
     }
 
-    /// Opens an artifact for reading, without following a link and without waiting for what is no file.
-    pub fn open_artifact(&self, name: &str) -> io::Result<File> {
+    /// Opens a file for reading, without following a link and without waiting for what is no file.
+    pub fn open_file(&self, name: &str) -> io::Result<File> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -79,11 +93,11 @@ impl CacheDir {
         std::fs::remove_file(self.at(name))
     }
 
-    /// All artifacts, in no order.
-    pub fn artifacts(&self) -> io::Result<Vec<Entry>> {
+    /// All files with a name that is `wanted`, in no order.
+    pub fn files(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();
         self.each_file(|name, metadata| {
-            if is_artifact(name) {
+            if wanted(name) {
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 found.push(Entry { name: name.to_owned(), size: metadata.len(), used });
             }
@@ -100,14 +114,30 @@ impl CacheDir {
                 names.push(name.to_owned());
             }
         })?;
-        let abandoned = |name: &&String| self.open_artifact(name).is_ok_and(|file| file.try_lock().is_ok());
+        let abandoned = |name: &&String| self.open_file(name).is_ok_and(|file| file.try_lock().is_ok());
         Ok(names.iter().filter(abandoned).filter(|name| self.remove(name).is_ok()).count())
     }
 
-    fn each_file(&self, mut see: impl FnMut(&str, &std::fs::Metadata)) -> io::Result<()> {
+    /// Locks the directory against other processes that ask for the same, for as long as this lives. False if one of
+    /// them has it.
+    pub fn try_lock(&self) -> io::Result<bool> {
+        match self.handle.try_lock() {
+            Ok(()) => Ok(true),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Ends what [`PrivateDir::try_lock`] began.
+    pub fn unlock(&self) {
+        // It ends with the process at the latest.
+        let _ = self.handle.unlock();
+    }
+
+    fn each_file(&self, mut see: impl FnMut(&str, &Metadata)) -> io::Result<()> {
         for entry in std::fs::read_dir(self.at("."))? {
             let entry = entry?;
-            // What is gone again, or was never ours to name, is not an artifact.
+            // What is gone again, or was never ours to name, is none of the directory's files.
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
@@ -127,7 +157,7 @@ impl CacheDir {
 
 /// A file that is being written. Unless it was renamed it is removed on drop.
 struct Temp<'a> {
-    dir: &'a CacheDir,
+    dir: &'a PrivateDir,
     name: String,
     file: File,
     renamed: bool,
@@ -135,7 +165,7 @@ struct Temp<'a> {
 
 impl Temp<'_> {
     /// The file cannot be written in place once this handle is gone: it is made with mode 0400.
-    fn create(dir: &CacheDir) -> io::Result<Temp<'_>> {
+    fn create(dir: &PrivateDir) -> io::Result<Temp<'_>> {
         let name = format!("{TEMP_PREFIX}{:016x}", fastrand::u64(..));
         let file = OpenOptions::new()
             .write(true)
@@ -145,7 +175,7 @@ impl Temp<'_> {
             .open(dir.at(&name))?;
         let temp = Temp { dir, name, file, renamed: false };
         // Between these two lines another process that just starts can take the file for a leftover. Then the rename
-        // fails, and the artifact is written another time.
+        // fails, and it is written another time.
         temp.file.try_lock()?;
         Ok(temp)
     }
@@ -160,7 +190,8 @@ impl Drop for Temp<'_> {
     }
 }
 
-fn is_artifact(name: &str) -> bool {
+/// Whether a name is that of a digest.
+pub fn is_digest(name: &str) -> bool {
     name.len() == 64 && is_hex(name)
 }
 
@@ -173,6 +204,5 @@ fn is_hex(text: &str) -> bool {
 }
 
 fn our_uid() -> u32 {
-    // SAFETY: geteuid takes nothing, touches no memory of ours and cannot fail.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }

@@ -1,0 +1,136 @@
+//! Making the release live again that was live when the host ended: before its app's file is even read, so that a file
+//! that is half written, or can't be served any more, takes nothing down across a restart either.
+//!
+//! The same builds an app anew that was rolled back: from what is kept, since its file has something else.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::orders::{self, Answer, Waiting};
+use super::rollback::{RestoreError, build};
+use super::{Deployer, Done};
+use crate::compile::queue::{Asked, Standing};
+use crate::deploy::builder::{Builder, DeployError};
+use crate::deploy::name::AppName;
+use crate::deploy::read::Digests;
+use crate::deploy::store::record::Kept;
+use crate::deploy::store::{Deployed, LoadError, Store, Stored};
+use crate::metrics::AppCounters;
+use crate::pool::PrewarmError;
+use crate::release::Release;
+
+/// What it has come to: `None` if nothing is kept.
+pub(super) struct Restored {
+    pub app: AppName,
+    pub result: Result<Option<(Arc<Release>, Digests)>, RestoreError>,
+    pub waiting: Waiting,
+}
+
+impl Deployer {
+    /// `anew`: with a number of its own, as at a restart.
+    pub(super) fn start_restoring(&mut self, app: AppName, anew: bool) {
+        let Some(store) = self.store.clone() else { return self.planner.nothing_kept(&app) };
+        let waiting = self.orders_of(&app);
+        let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
+        let slots = self.slots.clone();
+        self.jobs.spawn(async move {
+            let _slot = slots.place(Standing::Other, Asked::default()).await;
+            let result = restore(&store, &builder, counters, &app, anew).await;
+            Done::Restored(Restored { app, result, waiting })
+        });
+    }
+
+    pub(super) fn restored(&mut self, Restored { app, result, waiting }: Restored) {
+        let published = result.and_then(|ready| {
+            let Some((release, digests)) = ready else { return Ok(None) };
+            let number = release.number;
+            let published = self.registry.publish(release.clone());
+            let replaced = published.map_err(|taken| RestoreError::Build { number, error: taken.into() })?;
+            Ok(Some((release, digests, replaced)))
+        });
+        let came: Answer = match published {
+            Ok(Some((release, digests, replaced))) => {
+                self.planner.restored(&app, digests);
+                let number = replaced.as_ref().map(|replaced| replaced.number);
+                self.watch(&app, &release, replaced.as_ref());
+                self.went_live(&app, &release, replaced);
+                self.say_held(&app);
+                Ok(self.obeyed(&release, number, false))
+            }
+            Ok(None) => {
+                self.planner.nothing_kept(&app);
+                Err(self.failure(&app, "nothing is kept of it any more".to_owned()))
+            }
+            Err(error) => {
+                self.planner.not_restored(&app, passes(&error), Instant::now());
+                self.failed(&app, &error);
+                Err(self.failure(&app, error.to_string()))
+            }
+        };
+        orders::answer(waiting, &came);
+    }
+}
+
+async fn restore(
+    store: &Arc<Store>,
+    builder: &Arc<Builder>,
+    counters: Arc<AppCounters>,
+    app: &AppName,
+    anew: bool,
+) -> Result<Option<(Arc<Release>, Digests)>, RestoreError> {
+    let (loading, name) = (store.clone(), app.to_string());
+    let Some(stored) = tokio::task::spawn_blocking(move || load(&loading, &name)).await?? else {
+        return Ok(None);
+    };
+    let (kept, wasm, config) = (stored.kept.clone(), stored.wasm.clone(), stored.config.clone());
+    let release = build(builder, counters, app, stored, (!anew).then_some(kept.number)).await?;
+    let deployed = deployed(&release, &kept, wasm, config);
+    let (noting, name) = (store.clone(), app.to_string());
+    let noted = tokio::task::spawn_blocking(move || match anew {
+        true => drop(noting.begin(&name, &deployed)),
+        false => noting.change(&name, |record| record.resume(deployed.number, deployed.on_probation)),
+    });
+    noted.await?;
+    Ok(Some((release, kept.digests)))
+}
+
+/// The release that was live; or else, if that is torn, the newest good one.
+fn load(store: &Store, app: &str) -> Result<Option<Stored>, LoadError> {
+    while let Some(number) = store.record(app).and_then(|record| record.live) {
+        match store.load(app, number) {
+            // It is forgotten now, so there is an end to this.
+            Err(error @ (LoadError::Torn { .. } | LoadError::NotKept(_))) => {
+                tracing::warn!(app, "{error}");
+                store.change(app, |record| record.retain(|kept| kept.number != number));
+            }
+            // Its files in the apps folder say what is served.
+            Err(LoadError::StaticFiles(_)) => return Ok(None),
+            loaded => return loaded.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+fn deployed(release: &Release, kept: &Kept, wasm: bytes::Bytes, config: Option<String>) -> Deployed {
+    Deployed {
+        number: release.number,
+        digests: kept.digests,
+        file: kept.file.clone(),
+        config_file: kept.config_file.clone(),
+        wasm,
+        config,
+        keep: release.config.keep_releases,
+        on_probation: !release.config.probation.is_zero(),
+    }
+}
+
+/// Whether it may be possible a little later.
+fn passes(error: &RestoreError) -> bool {
+    match error {
+        RestoreError::Build { error, .. } => {
+            matches!(error, DeployError::Start(PrewarmError::NoRoom) | DeployError::Route(_))
+        }
+        RestoreError::Load(LoadError::Io { .. }) => true,
+        RestoreError::Load(_) | RestoreError::Ended(_) => false,
+    }
+}

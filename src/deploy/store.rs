@@ -1,0 +1,368 @@
+//! The store: what was deployed, kept so that it can be undone, and so that a good release serves whatever becomes of
+//! its file.
+//!
+//! A state directory of flat files: a *blob* for each code and each config text, named by its SHA-256, and for each app
+//! a *record* of its releases ([`record`]), whose first line is the SHA-256 of the rest. Blobs are written before the
+//! record that names them, each under a temporary name, synced, renamed; so whenever the host ends, what is there is
+//! the state before or the state after. All is checked when it is read: a record that is torn is as none, a release
+//! whose blobs are torn is forgotten. Files that no record names are removed.
+//!
+//! A record that can't be written, as on a full disk, stops no deploy and no rollback: they hold while the host runs.
+
+mod files;
+pub mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::name::AppName;
+use super::read::Digests;
+use crate::config;
+use crate::private_dir::{DirError, PrivateDir};
+use files::{is_record, is_whole};
+use record::{Kept, Record, Standing};
+
+/// The state directory's name within the apps folder, if no other place is named for it.
+pub const STATE_FOLDER: &str = ".hostler";
+
+/// Bytes that a record may have.
+const LARGEST_RECORD: u64 = 1 << 20;
+
+/// How long a host that is just ending may still have the store.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says what the directory is, and shows that it can be written.
+const README: (&str, &[u8]) = (
+    "README",
+    b"The releases that Hostler keeps, to be able to return to them. It can be deleted while the host does not run:\n\
+      then the apps folder alone says what is served.\n",
+);
+
+/// Why a directory can't be the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("releases can't be kept in {}: {source}", path.display())]
+    Dir { path: PathBuf, source: DirError },
+    #[error("releases can't be kept in {}: another host uses it", path.display())]
+    InUse { path: PathBuf },
+}
+
+/// Why a kept release can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("release {0} is not kept any more")]
+    NotKept(u64),
+    #[error("release {number} can't be read from the store any more ({what} is torn)")]
+    Torn { number: u64, what: &'static str },
+    #[error(
+        "release {0} has static files, of which the store keeps none: put the files that it had into the apps folder again"
+    )]
+    StaticFiles(u64),
+    #[error("release {number} can't be read from the store: {source}")]
+    Io { number: u64, source: io::Error },
+}
+
+/// The files of a kept release.
+#[derive(Debug)]
+pub struct Stored {
+    pub kept: Kept,
+    pub wasm: Bytes,
+    pub config: Option<String>,
+}
+
+/// What a release that goes live is made of.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    pub number: u64,
+    pub digests: Digests,
+    pub file: String,
+    pub config_file: Option<String>,
+    pub wasm: Bytes,
+    pub config: Option<String>,
+    /// How many releases of the app are kept.
+    pub keep: usize,
+    pub on_probation: bool,
+}
+
+pub struct Store {
+    dir: PrivateDir,
+    /// What is on disk, or would be if it could be written. Held for short: never while a file is written.
+    records: Mutex<BTreeMap<String, Record>>,
+    /// Held by who changes records or removes blobs: one after the other.
+    writing: Mutex<()>,
+    /// The last write failed. It was warned of; the next that succeeds ends it.
+    failing: AtomicBool,
+    /// The host stops: what goes live from now on is not on probation, since it is not watched to the end.
+    stopping: AtomicBool,
+}
+
+impl Store {
+    /// Opens the store, which is made (0700) if there is none, and removes what is torn or left over. What was on
+    /// probation when a host ended without warning is held back.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let failed = |source| StoreError::Dir { path: path.to_owned(), source };
+        let dir = PrivateDir::open(path).map_err(failed)?;
+        let since = Instant::now();
+        while !dir.try_lock().map_err(|error| failed(error.into()))? {
+            if since.elapsed() >= LOCK_PATIENCE {
+                return Err(StoreError::InUse { path: path.to_owned() });
+            }
+            std::thread::sleep(LOCK_PATIENCE / 100);
+        }
+        let io = |error: io::Error| failed(error.into());
+        dir.remove_leftovers().map_err(io)?;
+        dir.replace(README.0, [README.1, b""]).map_err(io)?;
+        let store = Store {
+            dir,
+            records: Mutex::default(),
+            writing: Mutex::default(),
+            failing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        };
+        store.take_in().map_err(io)?;
+        Ok(store)
+    }
+
+    /// The store of a host: in the place that was named for it, or else in the apps folder, if that can be written.
+    /// Without such a place apps are served all the same.
+    ///
+    /// # Errors
+    /// The place that was named is no good.
+    pub fn of(apps: &config::Apps) -> Result<Option<Store>, StoreError> {
+        if let Some(dir) = &apps.state_dir {
+            return Store::open(dir).map(Some);
+        }
+        // The folder itself is not made: it may be a mount that is yet to come.
+        let opened = match apps.folder.is_dir() {
+            true => Store::open(&apps.folder.join(STATE_FOLDER)).map_err(|error| error.to_string()),
+            false => Err(format!("the apps folder {} is not there", apps.folder.display())),
+        };
+        let lost = |reason: &String| {
+            tracing::warn!(
+                "{reason}: nothing can be rolled back, not even a release that fails on probation, and after a \
+                 restart only what is whole in the apps folder is served; name a place with state_dir under [apps]"
+            );
+        };
+        Ok(opened.inspect_err(lost).ok())
+    }
+
+    /// What is kept of an app.
+    pub fn record(&self, app: &str) -> Option<Record> {
+        self.records.lock().get(app).cloned()
+    }
+
+    /// The apps of which something is kept.
+    pub fn apps(&self) -> Vec<AppName> {
+        self.records.lock().keys().filter_map(|app| AppName::parse(app).ok()).collect()
+    }
+
+    /// The greatest number of a release so far.
+    pub fn last_number(&self) -> u64 {
+        let records = self.records.lock();
+        let numbers = records.values().flat_map(|record| record.releases.iter().map(|kept| kept.number));
+        numbers.max().unwrap_or(0)
+    }
+
+    /// The number under which the same bytes are live, or were when the host ended.
+    pub fn number_of(&self, app: &str, digests: Digests) -> Option<u64> {
+        let records = self.records.lock();
+        records.get(app)?.live().filter(|live| live.digests == digests).map(|live| live.number)
+    }
+
+    /// Reads a kept release; one that is torn is forgotten. Blocks.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(&self, app: &str, number: u64) -> Result<Stored, LoadError> {
+        let kept = self.record(app).and_then(|record| record.get(number).cloned());
+        let kept = kept.ok_or(LoadError::NotKept(number))?;
+        if kept.digests.public.is_some() {
+            return Err(LoadError::StaticFiles(number));
+        }
+        let read = self.read_release(&kept);
+        if let Err(LoadError::Torn { .. }) = &read {
+            self.change(app, |record| record.retain(|kept| kept.number != number));
+        }
+        let (wasm, config) = read?;
+        Ok(Stored { kept, wasm, config })
+    }
+
+    /// Keeps a release that is about to go live, on disk before anybody is served by it. Returns the record as it was
+    /// before, for [`Store::withdraw`]. Blocks.
+    pub fn begin(&self, app: &str, deployed: &Deployed) -> Record {
+        let _writing = self.writing.lock();
+        let before = self.record(app).unwrap_or_else(|| Record::of(app));
+        let mut record = before.clone();
+        let standing = match deployed.on_probation {
+            true if self.stopping.load(Ordering::Relaxed) => Standing::Unproven,
+            true => Standing::Probation,
+            false => Standing::Proven,
+        };
+        let is_kept = before.live().is_some_and(|live| live.digests == deployed.digests);
+        let stored = if is_kept { Ok(()) } else { self.write_blobs(deployed) };
+        let release = Kept {
+            number: deployed.number,
+            digests: deployed.digests,
+            size: deployed.wasm.len() as u64,
+            file: deployed.file.clone(),
+            config_file: deployed.config_file.clone(),
+            deployed: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+            standing,
+        };
+        record.begin(release, deployed.keep);
+        if stored.is_err() {
+            // It is live, and can't be returned to.
+            record.releases.retain(|kept| kept.number != deployed.number);
+        }
+        let written = stored.and_then(|()| self.write(&record));
+        self.report(app, &written);
+        self.exchange(&before, record);
+        before
+    }
+
+    /// What was begun did not go live after all: everything is as before. Blocks.
+    pub fn withdraw(&self, before: &Record) {
+        let _writing = self.writing.lock();
+        let begun = self.record(&before.app).unwrap_or_default();
+        let mut record = before.clone();
+        let present = self.blobs().unwrap_or_default();
+        record.retain(|kept| is_whole(kept, &present));
+        let written = if record.releases.is_empty() { self.remove(&record.app) } else { self.write(&record) };
+        self.report(&record.app, &written);
+        self.exchange(&begun, record);
+    }
+
+    /// Changes what is kept of an app, if that makes a difference. Blocks.
+    pub fn change(&self, app: &str, change: impl FnOnce(&mut Record)) {
+        let _writing = self.writing.lock();
+        let Some(before) = self.record(app) else { return };
+        let mut record = before.clone();
+        change(&mut record);
+        if record == before {
+            return;
+        }
+        let written = self.write(&record);
+        self.report(app, &written);
+        self.exchange(&before, record);
+    }
+
+    /// The app's file was deleted: nothing of it is kept. Blocks.
+    pub fn forget(&self, app: &str) {
+        let _writing = self.writing.lock();
+        let Some(before) = self.record(app) else { return };
+        let removed = self.remove(app);
+        self.report(app, &removed);
+        self.exchange(&before, Record::of(app));
+    }
+
+    /// The host stops in order. Blocks.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for app in self.apps() {
+            self.change(app.as_str(), Record::stop);
+        }
+    }
+
+    /// Another host may have it from now on. Nothing is to be kept after that.
+    pub fn close(&self) {
+        self.dir.unlock();
+    }
+
+    /// Reads all records, and brings them in order.
+    fn take_in(&self) -> io::Result<()> {
+        let present = self.blobs()?;
+        for entry in self.dir.files(is_record)? {
+            let Some(read) = self.read_record(&entry.name) else {
+                tracing::warn!(
+                    file = entry.name,
+                    "a record of the store is torn: what it said is not known any more"
+                );
+                self.dir.remove(&entry.name)?;
+                continue;
+            };
+            let mut record = read.clone();
+            record.retain(|kept| is_whole(kept, &present));
+            if let Some((from, to)) = record.recover() {
+                tracing::warn!(
+                    app = record.app,
+                    "the host ended without warning while release {from} was on probation: release {to} is taken instead"
+                );
+            }
+            if record.releases.is_empty() {
+                self.dir.remove(&entry.name)?;
+                continue;
+            }
+            if record != read {
+                self.write(&record)?;
+            }
+            self.install(record);
+        }
+        self.collect(present.into_keys());
+        Ok(())
+    }
+
+    fn install(&self, record: Record) {
+        let mut records = self.records.lock();
+        if record.releases.is_empty() && record.live.is_none() {
+            records.remove(&record.app);
+        } else {
+            records.insert(record.app.clone(), record);
+        }
+    }
+
+    /// Removes those of these blobs that no record names.
+    fn collect(&self, candidates: impl IntoIterator<Item = String>) {
+        let mut unnamed: BTreeSet<String> = candidates.into_iter().collect();
+        if unnamed.is_empty() {
+            return;
+        }
+        for digest in self.records.lock().values().flat_map(names) {
+            unnamed.remove(&digest);
+        }
+        for name in &unnamed {
+            // What can't be removed now is removed at the next start.
+            let _ = self.dir.remove(name);
+        }
+    }
+
+    /// Puts a record in the old one's place, and removes what only that one named.
+    fn exchange(&self, before: &Record, record: Record) {
+        let dropped: Vec<String> =
+            names(before).filter(|old| names(&record).all(|new| new != *old)).collect();
+        self.install(record);
+        self.collect(dropped);
+    }
+
+    /// Warns once when nothing can be written any more, not for each of a thousand apps.
+    fn report(&self, app: &str, written: &io::Result<()>) {
+        match written {
+            Ok(()) => self.failing.store(false, Ordering::Relaxed),
+            Err(error) if self.failing.swap(true, Ordering::Relaxed) => {
+                tracing::debug!(app, %error, "not kept")
+            }
+            Err(error) => tracing::warn!(
+                app,
+                "releases can't be kept ({error}): apps are deployed all the same, but can't be returned to, and a \
+                 rollback ends with the host"
+            ),
+        }
+    }
+}
+
+/// The names of the blobs of an app.
+fn names(record: &Record) -> impl Iterator<Item = String> + '_ {
+    let digests = record.releases.iter().flat_map(|kept| [Some(kept.digests.wasm), kept.digests.config]);
+    digests.flatten().map(|digest| digest.to_string())
+}
+
+#[cfg(test)]
+mod tests;

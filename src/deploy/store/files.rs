@@ -1,0 +1,99 @@
+//! The store's files: how blobs and records are written and read.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use bytes::Bytes;
+
+use super::record::{Kept, Record};
+use super::{Deployed, LARGEST_RECORD, LoadError, Store};
+use crate::deploy::name::AppName;
+use crate::prepare::Digest;
+use crate::private_dir::is_digest;
+
+impl Store {
+    pub(super) fn read_record(&self, name: &str) -> Option<Record> {
+        let bytes = self.read(name, LARGEST_RECORD).ok()?;
+        let (digest, json) = bytes.split_at_checked(64)?;
+        let digest = Digest::parse(std::str::from_utf8(digest).ok()?)?;
+        let json = json.strip_prefix(b"\n")?;
+        let record: Record = serde_json::from_slice(json).ok().filter(|_| Digest::of(json) == digest)?;
+        (record_name(&record.app) == name && AppName::parse(&record.app).is_ok()).then_some(record)
+    }
+
+    pub(super) fn read_release(&self, kept: &Kept) -> Result<(Bytes, Option<String>), LoadError> {
+        let number = kept.number;
+        let blob = |digest: Digest, largest: u64, what: &'static str| {
+            let bytes = match self.read(&digest.to_string(), largest) {
+                Ok(bytes) => bytes,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) =>
+                {
+                    return Err(LoadError::Torn { number, what });
+                }
+                Err(source) => return Err(LoadError::Io { number, source }),
+            };
+            if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(LoadError::Torn { number, what }) }
+        };
+        let wasm = blob(kept.digests.wasm, kept.size, "its code")?;
+        let config =
+            kept.digests.config.map(|digest| blob(digest, LARGEST_RECORD, "its config")).transpose()?;
+        let torn = |_| LoadError::Torn { number, what: "its config" };
+        let config = config.map(|bytes| String::from_utf8(bytes).map_err(torn)).transpose()?;
+        Ok((wasm.into(), config))
+    }
+
+    /// At most one byte more than `largest`.
+    pub(super) fn read(&self, name: &str, largest: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.dir.open_file(name)?.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn write_blobs(&self, deployed: &Deployed) -> io::Result<()> {
+        self.write_blob(deployed.digests.wasm, &deployed.wasm)?;
+        match (deployed.digests.config, &deployed.config) {
+            (Some(digest), Some(text)) => self.write_blob(digest, text.as_bytes()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> io::Result<()> {
+        let name = digest.to_string();
+        match self.read(&name, bytes.len() as u64) {
+            Ok(there) if there == bytes => Ok(()),
+            _ => self.dir.replace(&name, [bytes, b""]),
+        }
+    }
+
+    pub(super) fn write(&self, record: &Record) -> io::Result<()> {
+        let json = serde_json::to_vec(record)?;
+        self.dir.replace(&record_name(&record.app), [format!("{}\n", Digest::of(&json)).as_bytes(), &json])
+    }
+
+    pub(super) fn remove(&self, app: &str) -> io::Result<()> {
+        match self.dir.remove(&record_name(app)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sizes of all blobs.
+    pub(super) fn blobs(&self) -> io::Result<BTreeMap<String, u64>> {
+        Ok(self.dir.files(is_digest)?.into_iter().map(|entry| (entry.name, entry.size)).collect())
+    }
+}
+
+pub(super) fn record_name(app: &str) -> String {
+    format!("app-{}", Digest::of(app.as_bytes()))
+}
+
+pub(super) fn is_record(name: &str) -> bool {
+    name.strip_prefix("app-").is_some_and(is_digest)
+}
+
+/// As far as can be told without reading: blobs are checked when they are read.
+pub(super) fn is_whole(kept: &Kept, blobs: &BTreeMap<String, u64>) -> bool {
+    let config = kept.digests.config.is_none_or(|digest| blobs.contains_key(&digest.to_string()));
+    blobs.get(&kept.digests.wasm.to_string()) == Some(&kept.size) && config
+}

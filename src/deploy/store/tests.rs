@@ -1,0 +1,236 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::files::record_name;
+use super::*;
+use crate::prepare::Digest;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    store: Option<Store>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("state")).expect("a store");
+        Fixture { folder, store: Some(store) }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("an open store")
+    }
+
+    /// As another host would find it.
+    fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(Store::open(&self.dir()).expect("a store"));
+    }
+
+    fn blobs(&self) -> usize {
+        self.store().blobs().expect("a list").len()
+    }
+}
+
+fn deployed(number: u64, text: &str) -> Deployed {
+    let config = format!("# {text}");
+    Deployed {
+        number,
+        digests: Digests {
+            wasm: Digest::of(text.as_bytes()),
+            config: Some(Digest::of(config.as_bytes())),
+            public: None,
+        },
+        file: "shop.wasm".to_owned(),
+        config_file: Some("shop.toml".to_owned()),
+        wasm: Bytes::copy_from_slice(text.as_bytes()),
+        config: Some(config),
+        keep: 3,
+        on_probation: false,
+    }
+}
+
+fn text(stored: Result<Stored, LoadError>) -> String {
+    let Stored { wasm, config, .. } = stored.expect("it is kept");
+    assert_eq!(config, Some(format!("# {}", String::from_utf8_lossy(&wasm))));
+    String::from_utf8(wasm.to_vec()).expect("text")
+}
+
+#[test]
+fn what_is_kept_is_there_for_the_next_host() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    fixture.store().begin("shop", &deployed(2, "two"));
+    fixture.store().begin("api/v1", &deployed(3, "two"));
+    let record = fixture.store().record("shop");
+    fixture.reopen();
+    let store = fixture.store();
+    assert_eq!(store.record("shop"), record);
+    assert_eq!(store.apps().iter().map(AppName::as_str).collect::<Vec<_>>(), ["api/v1", "shop"]);
+    assert_eq!(store.last_number(), 3);
+    assert_eq!((text(store.load("shop", 1)), text(store.load("shop", 2))), ("one".into(), "two".into()));
+    assert_eq!(store.number_of("shop", deployed(2, "two").digests), Some(2));
+    assert_eq!(store.number_of("shop", deployed(1, "one").digests), None, "it is not live");
+}
+
+#[test]
+fn blobs_are_shared_and_removed_when_nothing_names_them() {
+    let mut fixture = Fixture::new();
+    for number in 1..=5 {
+        fixture.store().begin("shop", &deployed(number, &format!("version {number}")));
+    }
+    fixture.store().begin("copy", &deployed(6, "version 5"));
+    assert_eq!(fixture.blobs(), 6, "three releases of two blobs");
+    fixture.store().forget("shop");
+    assert_eq!((fixture.blobs(), fixture.store().record("shop")), (2, None));
+    fixture.store().forget("copy");
+    assert_eq!(fixture.blobs(), 0);
+    // What a crash has left between a blob and its record.
+    fixture.store().write_blob(Digest::of(b"x"), b"x").expect("written");
+    fs::write(fixture.dir().join("tmp-0123456789abcdef"), b"the beginning").expect("written");
+    fixture.reopen();
+    assert_eq!(fixture.blobs(), 0);
+    let files =
+        fs::read_dir(fixture.dir()).expect("a list").map(|entry| entry.expect("an entry").file_name());
+    assert_eq!(files.collect::<Vec<_>>(), ["README"]);
+}
+
+#[test]
+fn a_release_that_did_not_go_live_after_all_leaves_nothing() {
+    let mut fixture = Fixture::new();
+    let before = fixture.store().begin("shop", &deployed(1, "one"));
+    fixture.store().withdraw(&before);
+    assert_eq!((fixture.store().record("shop"), fixture.blobs()), (None, 0));
+    fixture.store().begin("shop", &deployed(2, "two"));
+    let before = fixture.store().begin("shop", &deployed(3, "three"));
+    fixture.store().withdraw(&before);
+    fixture.reopen();
+    assert_eq!(fixture.store().record("shop"), Some(before));
+    assert_eq!(text(fixture.store().load("shop", 2)), "two");
+}
+
+#[test]
+fn a_torn_blob_is_not_believed_and_its_release_forgotten() {
+    for tear in [&b""[..], b"tw", b"twO", b"two and more"] {
+        let mut fixture = Fixture::new();
+        fixture.store().begin("shop", &deployed(1, "one"));
+        fixture.store().begin("shop", &deployed(2, "two"));
+        let blob = fixture.dir().join(Digest::of(b"two").to_string());
+        fs::remove_file(&blob).expect("it was there");
+        fs::write(&blob, tear).expect("written");
+        fixture.reopen();
+        if fixture.store().record("shop").and_then(|record| record.live) == Some(2) {
+            let torn = fixture.store().load("shop", 2);
+            assert!(matches!(torn, Err(LoadError::Torn { number: 2, .. })), "{torn:?}");
+        }
+        let record = fixture.store().record("shop").expect("a record");
+        assert_eq!((record.live, record.releases.len()), (Some(1), 1), "{tear:?}");
+        assert_eq!(text(fixture.store().load("shop", 1)), "one");
+        // The same bytes deployed again heal it.
+        fixture.store().begin("shop", &deployed(3, "two"));
+        assert_eq!(text(fixture.store().load("shop", 3)), "two");
+    }
+}
+
+#[test]
+fn a_record_that_is_torn_anywhere_is_as_none() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    let path = fixture.dir().join(record_name("shop"));
+    let whole = fs::read(&path).expect("the record");
+    let replace = |bytes: &[u8]| {
+        fs::remove_file(&path).expect("it was there");
+        fs::write(&path, bytes).expect("written");
+    };
+    for at in 0..whole.len() {
+        replace(&whole[..at]);
+        fixture.store = None;
+        fixture.store = Some(Store::open(&fixture.dir()).expect("a store"));
+        assert_eq!(fixture.store().record("shop"), None, "cut at {at}");
+        fixture.store().begin("shop", &deployed(1, "one"));
+        let mut other = whole.clone();
+        other[at] ^= 1;
+        replace(&other);
+        fixture.reopen();
+        assert_eq!(fixture.store().record("shop"), None, "another byte at {at}");
+        fixture.store().begin("shop", &deployed(1, "one"));
+    }
+    // Whole, but of another app.
+    fs::rename(&path, fixture.dir().join(record_name("other"))).expect("renamed");
+    fixture.reopen();
+    assert_eq!(fixture.store().apps(), []);
+}
+
+#[test]
+fn a_host_that_ends_without_warning_leaves_the_proven_release_to_the_next() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    fixture.store().begin("shop", &Deployed { on_probation: true, ..deployed(2, "two") });
+    fixture.reopen();
+    assert_eq!(fixture.store().record("shop").and_then(|record| record.live), Some(1));
+    fixture.store().begin("shop", &Deployed { on_probation: true, ..deployed(3, "three") });
+    fixture.store().stop();
+    fixture.reopen();
+    assert_eq!(
+        fixture.store().record("shop").and_then(|record| record.live),
+        Some(3),
+        "it was stopped in order"
+    );
+}
+
+#[test]
+fn what_goes_live_while_the_host_stops_is_not_on_probation() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    fixture.store().stop();
+    fixture.store().begin("shop", &Deployed { on_probation: true, ..deployed(2, "two") });
+    fixture.reopen();
+    assert_eq!(fixture.store().record("shop").and_then(|record| record.live), Some(2));
+}
+
+#[test]
+fn one_store_is_for_one_host_and_for_its_user_alone() {
+    let fixture = Fixture::new();
+    let second = Store::open(&fixture.dir()).err().map(|error| error.to_string());
+    assert!(second.as_ref().is_some_and(|text| text.ends_with("another host uses it")), "{second:?}");
+    assert_eq!(fs::metadata(fixture.dir()).expect("it is there").permissions().mode() & 0o7777, 0o700);
+    let open = fixture.folder.path().join("open");
+    fs::create_dir(&open).expect("a folder");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).expect("set");
+    assert!(Store::open(&open).is_err());
+    let file = fixture.folder.path().join("file");
+    fs::write(&file, "a file of somebody's").expect("written");
+    assert!(Store::open(&file).is_err());
+    assert_eq!(fs::read(&file).expect("it is there"), b"a file of somebody's");
+}
+
+#[test]
+fn a_store_that_can_not_be_written_stops_no_deploy_and_no_rollback() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    // Gone under its feet: nothing can be made in it any more.
+    let away = fixture.folder.path().join("away");
+    fs::create_dir(&away).expect("a folder");
+    for entry in fs::read_dir(fixture.dir()).expect("a list") {
+        let entry = entry.expect("an entry");
+        fs::rename(entry.path(), away.join(entry.file_name())).expect("moved");
+    }
+    fs::remove_dir(fixture.dir()).expect("removed");
+    fixture.store().begin("shop", &deployed(2, "two"));
+    let record = fixture.store().record("shop").expect("a record");
+    assert_eq!((record.live, record.get(2)), (Some(2), None), "it is live, and not kept");
+    fixture.store().change("shop", |record| record.roll_back(1, None, "by order"));
+    assert_eq!(fixture.store().record("shop").and_then(|record| record.live), Some(1));
+    fs::rename(&away, fixture.dir()).expect("moved back");
+    fs::set_permissions(fixture.dir(), fs::Permissions::from_mode(0o700)).expect("set");
+    fixture.reopen();
+    assert_eq!(
+        fixture.store().record("shop").and_then(|record| record.live),
+        Some(1),
+        "as it was written last"
+    );
+}
