@@ -88,6 +88,8 @@ pub struct ReleaseStatus {
     pub mode: Mode,
     pub reset: Reset,
     pub code: String,
+    /// How good it is known to be, if releases are kept.
+    pub standing: Option<&'static str>,
     /// The app's share of the budget beside others.
     pub weight: u32,
     /// Instances that it may have at most, whatever there is room for now.
@@ -116,8 +118,6 @@ struct Shared {
     sizing: Arc<Sizing>,
     deploys: Deploys,
     isolation: Arc<Record>,
-    compiler: Arc<Compiler>,
-    copies: Arc<public::Store>,
     started: Instant,
 }
 
@@ -126,6 +126,9 @@ pub struct Deploys {
     pub orders: Orders,
     pub store: Option<Arc<Store>>,
     pub folder: PathBuf,
+    pub compiler: Arc<Compiler>,
+    /// Of static files.
+    pub copies: Arc<public::Store>,
 }
 
 impl AdminHandler {
@@ -135,8 +138,6 @@ impl AdminHandler {
         budget: Budget,
         sizing: Arc<Sizing>,
         isolation: Arc<Record>,
-        compiler: Arc<Compiler>,
-        copies: Arc<public::Store>,
         deploys: Deploys,
     ) -> AdminHandler {
         AdminHandler(Arc::new(Shared {
@@ -145,17 +146,14 @@ impl AdminHandler {
             budget,
             sizing,
             isolation,
-            compiler,
-            copies,
             deploys,
             started: Instant::now(),
         }))
     }
 
     pub fn status(&self) -> Status {
-        let Shared { registry, engines, budget, sizing, isolation, compiler, copies, deploys, started } =
-            &*self.0;
-        let engines = engines.now();
+        let Shared { registry, engines, budget, sizing, isolation, deploys, started } = &*self.0;
+        let (engines, store) = (engines.now(), deploys.store.as_ref());
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: started.elapsed().as_secs(),
@@ -169,8 +167,8 @@ impl AdminHandler {
                 used: budget.units() - budget.free(),
             },
             sizing: sizing.status(),
-            compiling: compiler.status(),
-            static_files: copies.usage(),
+            compiling: deploys.compiler.status(),
+            static_files: deploys.copies.usage(),
             folder: registry.folder(),
             apps: registry
                 .apps()
@@ -190,6 +188,7 @@ impl AdminHandler {
                         mode: release.config.mode,
                         reset: release.config.reset,
                         code: release.code.to_string(),
+                        standing: store.and_then(|store| store.standing(&release.app, release.number)),
                         weight: release.config.weight,
                         max_instances: release.max_instances,
                         instances: release.pool.stats(),

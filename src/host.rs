@@ -131,9 +131,13 @@ impl Host {
             budget.clone(),
             sizing.clone(),
             record.clone(),
-            compiler.clone(),
-            copies.clone(),
-            admin::Deploys { orders, store: store.clone(), folder: config.apps.folder.clone() },
+            admin::Deploys {
+                orders,
+                store: store.clone(),
+                folder: config.apps.folder.clone(),
+                compiler: compiler.clone(),
+                copies: copies.clone(),
+            },
         );
         let mut host = Host {
             address,

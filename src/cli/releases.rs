@@ -63,10 +63,8 @@ fn table(record: &Record, now: Duration) -> String {
 
 fn standing(kept: &Kept) -> String {
     match &kept.standing {
-        Standing::Probation => "on probation".to_owned(),
-        Standing::Unproven => "unproven".to_owned(),
-        Standing::Proven => "proven".to_owned(),
         Standing::RolledBack(why) => format!("rolled back: {why}"),
+        standing => standing.as_str().to_owned(),
     }
 }
 

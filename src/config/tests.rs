@@ -172,6 +172,7 @@ fn the_environment_is_read_whole() {
     assert_eq!(config.server.worker_threads, 3);
     assert!(config.verify_isolation);
     assert_eq!(config.apps.folder, Path::new("f"));
+    assert_eq!(config.apps.state_dir.as_deref(), Some(Path::new("/state")));
     assert_eq!(config.cache.dir, Path::new("/c"));
     assert_eq!(config.admin.listen, Some("127.0.0.1:1".parse().unwrap()));
     assert_eq!(config.log, Log { json: true, level: "warn,hostler=debug".to_owned(), access: true });

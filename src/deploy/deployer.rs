@@ -205,6 +205,12 @@ impl Deployer {
         match looked {
             Ok(Ok(state)) => {
                 self.is_blind = self.planner.is_lost(&state);
+                if self.is_blind && self.looks == 0 {
+                    tracing::warn!(
+                        "the apps folder is empty, though releases of its apps are kept: if it is a mount, it is yet \
+                         to come; nothing is served until something is in it"
+                    );
+                }
                 self.state = state;
             }
             Ok(Err(error)) => {
@@ -301,7 +307,8 @@ impl Deployer {
         }
         self.watched.remove(app);
         let name = app.to_string();
-        self.in_store(move |store| store.forget(&name));
+        let live = self.record(app).and_then(|record| record.live);
+        self.in_store(move |store| store.forget(&name, live));
         self.route_freed();
     }
 

@@ -165,6 +165,12 @@ impl Store {
         self.records.lock().keys().filter_map(|app| AppName::parse(app).ok()).collect()
     }
 
+    /// How good a release is known to be, in a word.
+    pub fn standing(&self, app: &str, number: u64) -> Option<&'static str> {
+        let records = self.records.lock();
+        Some(records.get(app)?.get(number)?.standing.as_str())
+    }
+
     /// The greatest number of a release so far.
     pub fn last_number(&self) -> u64 {
         let records = self.records.lock();
@@ -229,10 +235,14 @@ impl Store {
         before
     }
 
-    /// What was begun did not go live after all: everything is as before. Blocks.
-    pub fn withdraw(&self, before: &Record) {
+    /// The release `number`, which was noted as live, did not become it after all: everything is as before, unless it has
+    /// changed since. Blocks.
+    pub fn withdraw(&self, before: &Record, number: u64) {
         let _writing = self.writing.lock();
         let begun = self.record(&before.app).unwrap_or_default();
+        if begun.live != Some(number) {
+            return;
+        }
         let mut record = before.clone();
         let present = self.blobs().unwrap_or_default();
         record.retain(|kept| is_whole(kept, &present));
@@ -255,10 +265,10 @@ impl Store {
         self.exchange(&before, record);
     }
 
-    /// The app's file was deleted: nothing of it is kept. Blocks.
-    pub fn forget(&self, app: &str) {
+    /// The app's file was deleted while this release was live: nothing of it is kept, unless it is there again. Blocks.
+    pub fn forget(&self, app: &str, live: Option<u64>) {
         let _writing = self.writing.lock();
-        let Some(before) = self.record(app) else { return };
+        let Some(before) = self.record(app).filter(|before| before.live == live) else { return };
         let removed = self.remove(app);
         self.report(app, &removed);
         self.exchange(&before, Record::of(app));

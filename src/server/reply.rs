@@ -173,6 +173,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_doing_of_the_app_does_not_count_against_it() {
+        let failing =
+            || LeaseError::Failing { error: MakeError::Compile("no".into()), retry_after: Duration::ZERO };
+        for refusal in [
+            Refusal::Guest(Failure::NoAnswer),
+            Refusal::Guest(Failure::Deadline(Duration::ZERO)),
+            Refusal::Lease(failing()),
+            Refusal::RedirectLoop,
+        ] {
+            assert!(refusal.is_the_apps(), "{refusal}");
+        }
+        for refusal in [
+            Refusal::NoApp,
+            Refusal::BadTarget,
+            Refusal::Body(RequestError::TooSlow),
+            Refusal::Lease(LeaseError::Full),
+            Refusal::Lease(LeaseError::Saturated),
+            Refusal::Lease(LeaseError::Overloaded),
+            Refusal::Lease(LeaseError::NoMemory),
+            Refusal::Lease(LeaseError::TimedOut),
+            Refusal::Lease(LeaseError::Closed),
+            Refusal::Guest(Failure::Replaced(Duration::ZERO)),
+        ] {
+            assert!(!refusal.is_the_apps(), "{refusal}");
+        }
+    }
+
+    #[test]
     fn clients_come_back_spread_and_not_before_the_pause_is_over() {
         let failing = |ms| {
             let (error, retry_after) = (MakeError::Compile("no".into()), Duration::from_millis(ms));

@@ -79,16 +79,16 @@ async fn it_ends_with_1_and_the_reason_when_they_are_not() {
     // What can be seen to be no good is not put in place at all.
     desk.file("page.wasm", "<html>");
     desk.file("cut.wasm", &version("one")[..40]);
-    desk.file("bad.wasm", version("one"));
-    desk.file("bad.toml", "no_such_key = 1");
-    for (file, why) in
-        [("page.wasm", "HTML"), ("cut.wasm", ""), ("bad.wasm", "no_such_key"), ("no.wasm", "read no.wasm")]
-    {
+    for (file, why) in [("page.wasm", "HTML"), ("cut.wasm", ""), ("no.wasm", "read no.wasm")] {
         desk.deploy(&[file, "--name", "shop"]).await.ended_with(1).says(why);
         assert_eq!(fs::read(desk.host.at("shop.wasm")).expect("it stays"), version("one"), "{file}");
     }
     desk.deploy(&["shop.wasm", "--name", "a b"]).await.ended_with(1).says("is no app's name");
     // What only the host can find out.
+    desk.file("bad.wasm", version("two"));
+    desk.file("bad.toml", "no_such_key = 1");
+    desk.deploy(&["bad.wasm", "--name", "shop"]).await.ended_with(1).says("no_such_key");
+    desk.host.remove("shop.toml");
     desk.file("sick.wasm", answering("500 Internal Server Error", ""));
     desk.file("sick.toml", "warmup = [\"/\"]");
     let run = desk.deploy(&["sick.wasm", "--name", "shop"]).await.ended_with(1);
@@ -144,6 +144,13 @@ async fn where_no_host_runs_the_file_is_put_in_place_and_the_exit_code_is_3() {
     place.write("shop.wasm", version("one"));
     place.run(&["deploy", "shop.wasm"], &[]).await.ended_with(1).says("no admin listener is configured");
     assert!(!place.at("apps/shop.wasm").exists());
+    // With the host's own configuration what the app may ask for is known beforehand.
+    place.config("[admin]\nlisten = \"127.0.0.1:1\"");
+    place.write("bad.toml", "memory_limit = \"4GiB\"");
+    let run = place.run(&["deploy", "shop.wasm", "--app-config", "bad.toml"], &[]).await.ended_with(1);
+    run.says("the operator can allow it");
+    assert!(!place.at("apps/shop.wasm").exists());
+    place.config("");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
     let run = place.run(&["deploy", "shop.wasm", "--admin", &free.to_string()], &[]).await.ended_with(3);
     run.says("shop is in its place").says("no host answers at");

@@ -195,10 +195,17 @@ async fn orders_are_not_taken_from_a_page_in_a_browser() {
     }
     assert_eq!(host.release("shop"), 1, "none of these was obeyed");
     let (status, _, text) = send(admin, Method::POST, path, &[json]).await;
-    assert_eq!(
-        (status, text.as_str()),
-        (StatusCode::OK, "{\"app\":\"shop\",\"release\":2,\"replaced\":1}\n")
-    );
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, &answer["release"], &answer["replaced"]), (StatusCode::OK, &2.into(), &1.into()));
+    for (path, status) in [("/apps/shop/rollback?release=x", 400), ("/apps/shop/deployed", 400)] {
+        assert_eq!(send(admin, Method::POST, path, &[json]).await.0, status, "{path}");
+    }
+    for (method, status) in [(Method::GET, 200), (Method::POST, 405)] {
+        assert_eq!(send(admin, method, "/apps/shop/releases", &[]).await.0, status, "it is no order");
+    }
+    for about in ["rollback", "deployed"] {
+        assert_eq!(send(admin, Method::POST, &format!("/apps/shop/{about}"), &[]).await.0, 415, "{about}");
+    }
     for (path, status) in [
         ("/apps/none/restart", 404),
         ("/apps/%2e%2e/restart", 404),

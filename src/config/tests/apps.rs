@@ -12,6 +12,12 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "mode = \"resident\"",
             "shop.toml:1: mode: mode resident is not available in this version, use pooled, cached or cold",
         ),
+        (
+            "warmup = [\"/\", \"ready\"]",
+            "shop.toml:1: warmup: ready: not a path as in a request, write for example \"/\" or \"/search?q=a\"",
+        ),
+        ("warmup = \"/\"", "shop.toml:1: warmup: expected a list, found a string"),
+        ("keep_releases = 1", "shop.toml:1: keep_releases: too small, the least is 2"),
         ("mode = \"\"", "shop.toml:1: mode: unknown mode , use pooled, cached, cold"),
         (
             "mode = \"cold\"\nmin_instances = 1",
@@ -242,4 +248,18 @@ fn static_files_have_the_apps_settings_then_the_operators_then_the_defaults() {
     let asked = files(granted, "[static]\nmax_files = 20_000\nmax_size = \"1GiB\"\nmax_depth = 32").limits;
     assert_eq!(asked, public::Limits { entries: 20_000, size: 1 << 30, depth: 32 });
     assert_eq!(policy(granted).largest_public(), asked);
+}
+
+#[test]
+fn warmup_paths_are_as_in_a_request_and_not_too_many() {
+    let config = app("", "shop", "warmup = [\"/\", \"/a/b?c=d\", \"/%20\"]");
+    assert_eq!(config.warmup, ["/", "/a/b?c=d", "/%20"]);
+    for path in ["", "a", "/a b", "/%zz", "http://a/", "/a#b\t"] {
+        let text = format!("warmup = ['{path}']");
+        assert_eq!(app_problems("", &text).len(), 1, "{path:?}");
+    }
+    let many = format!("warmup = [{}]", "\"/\",".repeat(33));
+    assert!(app_problems("", &many)[0].contains("more than 32 paths"));
+    let problems = host_problems("[defaults]\nwarmup = [\"/\"]").join("; ");
+    assert!(problems.contains("belongs in an app's own file"), "{problems}");
 }

@@ -104,7 +104,12 @@ impl Deployer {
                     self.unsay(app.as_str());
                     if was_held {
                         let name = app.to_string();
-                        self.in_store(move |store| store.change(&name, |record| record.held = None));
+                        let live = self.record(&app).and_then(|record| record.live);
+                        self.in_store(move |store| {
+                            store.change(&name, |record| {
+                                record.held.take_if(|_| record.live == live);
+                            });
+                        });
                     }
                 }
                 self.tell_of_known(&app, digests);
@@ -143,7 +148,7 @@ impl Deployer {
         let published = result.and_then(|(release, kept)| match self.registry.publish(release.clone()) {
             Ok(before) => Ok((release, before)),
             Err(taken) => {
-                kept.into_iter().for_each(|before| self.withdraw(before));
+                kept.into_iter().for_each(|before| self.withdraw(before, release.number));
                 Err(taken.into())
             }
         });

@@ -105,7 +105,7 @@ impl Deployer {
         let published = result.and_then(|ready| match self.registry.publish(ready.release.clone()) {
             Ok(replaced) => Ok((ready, replaced)),
             Err(taken) => {
-                self.withdraw(ready.before);
+                self.withdraw(ready.before, to);
                 Err(RestoreError::Build { number: to, error: taken.into() })
             }
         });
@@ -131,8 +131,8 @@ impl Deployer {
     }
 
     /// A release that was kept did not go live after all.
-    pub(super) fn withdraw(&mut self, before: Record) {
-        self.in_store(move |store| store.withdraw(&before));
+    pub(super) fn withdraw(&mut self, before: Record, number: u64) {
+        self.in_store(move |store| store.withdraw(&before, number));
     }
 
     /// Does something with the store that takes time.

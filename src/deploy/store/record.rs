@@ -232,6 +232,17 @@ impl Kept {
     }
 }
 
+impl Standing {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Standing::Probation => "on probation",
+            Standing::Unproven => "unproven",
+            Standing::Proven => "proven",
+            Standing::RolledBack(_) => "rolled back",
+        }
+    }
+}
+
 impl Held {
     pub fn has(&self, digests: Digests) -> bool {
         self.digests.contains(&digests)

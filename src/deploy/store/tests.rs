@@ -85,9 +85,11 @@ fn blobs_are_shared_and_removed_when_nothing_names_them() {
     }
     fixture.store().begin("copy", &deployed(6, "version 5"));
     assert_eq!(fixture.blobs(), 6, "three releases of two blobs");
-    fixture.store().forget("shop");
+    fixture.store().forget("shop", Some(4));
+    assert_eq!(fixture.blobs(), 6, "another one has gone live since");
+    fixture.store().forget("shop", Some(5));
     assert_eq!((fixture.blobs(), fixture.store().record("shop")), (2, None));
-    fixture.store().forget("copy");
+    fixture.store().forget("copy", Some(6));
     assert_eq!(fixture.blobs(), 0);
     // What a crash has left between a blob and its record.
     fixture.store().write_blob(Digest::of(b"x"), b"x").expect("written");
@@ -103,11 +105,17 @@ fn blobs_are_shared_and_removed_when_nothing_names_them() {
 fn a_release_that_did_not_go_live_after_all_leaves_nothing() {
     let mut fixture = Fixture::new();
     let before = fixture.store().begin("shop", &deployed(1, "one"));
-    fixture.store().withdraw(&before);
+    fixture.store().withdraw(&before, 1);
     assert_eq!((fixture.store().record("shop"), fixture.blobs()), (None, 0));
     fixture.store().begin("shop", &deployed(2, "two"));
     let before = fixture.store().begin("shop", &deployed(3, "three"));
-    fixture.store().withdraw(&before);
+    fixture.store().withdraw(&before, 2);
+    assert_eq!(
+        fixture.store().record("shop").and_then(|record| record.live),
+        Some(3),
+        "that one is not live any more"
+    );
+    fixture.store().withdraw(&before, 3);
     fixture.reopen();
     assert_eq!(fixture.store().record("shop"), Some(before));
     assert_eq!(text(fixture.store().load("shop", 2)), "two");

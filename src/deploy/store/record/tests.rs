@@ -30,19 +30,13 @@ fn record(texts: &[&str]) -> Record {
 }
 
 fn standings(record: &Record) -> Vec<(u64, &str)> {
-    let word = |standing: &Standing| match standing {
-        Standing::Probation => "probation",
-        Standing::Unproven => "unproven",
-        Standing::Proven => "proven",
-        Standing::RolledBack(_) => "rolled back",
-    };
-    record.releases.iter().map(|kept| (kept.number, word(&kept.standing))).collect()
+    record.releases.iter().map(|kept| (kept.number, kept.standing.as_str())).collect()
 }
 
 #[test]
 fn a_newer_release_ends_the_probation_of_the_one_before_without_proof() {
     let record = record(&["A", "b", "c"]);
-    assert_eq!(standings(&record), [(1, "proven"), (2, "unproven"), (3, "probation")]);
+    assert_eq!(standings(&record), [(1, "proven"), (2, "unproven"), (3, "on probation")]);
     assert_eq!(record.live, Some(3));
 }
 
@@ -50,17 +44,17 @@ fn a_newer_release_ends_the_probation_of_the_one_before_without_proof() {
 fn the_newest_are_kept_and_always_the_live_and_the_proven_one() {
     let mut record = record(&["A", "b", "c", "d"]);
     record.begin(kept(5, "e"), 3);
-    assert_eq!(standings(&record), [(1, "proven"), (4, "unproven"), (5, "probation")]);
+    assert_eq!(standings(&record), [(1, "proven"), (4, "unproven"), (5, "on probation")]);
     record.roll_back(1, None, "by order");
     record.begin(kept(6, "f"), 2);
-    assert_eq!(standings(&record), [(1, "proven"), (6, "probation")]);
+    assert_eq!(standings(&record), [(1, "proven"), (6, "on probation")]);
 }
 
 #[test]
 fn the_same_bytes_are_one_release_with_the_newest_number() {
     let mut again = record(&["A", "b"]);
     again.begin(kept(3, "A"), 10);
-    assert_eq!(standings(&again), [(2, "unproven"), (3, "probation")], "other bytes were live in between");
+    assert_eq!(standings(&again), [(2, "unproven"), (3, "on probation")], "other bytes were live in between");
     let mut restarted = record(&["a", "B"]);
     restarted.begin(kept(3, "B"), 10);
     assert_eq!(standings(&restarted), [(1, "unproven"), (3, "proven")], "it has proven itself, and was live");
@@ -118,7 +112,7 @@ fn after_a_crash_the_last_proven_release_is_taken_and_after_an_orderly_end_the_s
     assert_eq!(stopped.recover(), None);
     assert_eq!((stopped.live, &stopped.held), (Some(2), &None));
     stopped.resume(2, true);
-    assert_eq!(standings(&stopped), [(1, "proven"), (2, "probation")], "it begins anew");
+    assert_eq!(standings(&stopped), [(1, "proven"), (2, "on probation")], "it begins anew");
 
     let mut first = record(&["a"]);
     assert_eq!(first.recover(), None, "there is nothing better");
