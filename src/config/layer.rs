@@ -177,16 +177,14 @@ fn warmup(table: &mut Table<'_>) -> Vec<Given<String>> {
 /// A path below the app's own, with or without a query.
 fn warmup_path(value: &DeValue<'_>) -> Result<String, String> {
     let text = values::string(value, "/")?;
-    let shown = || quoted(text);
-    let parsed = text.parse::<PathAndQuery>();
-    match parsed {
-        Ok(target) if text.starts_with('/') && NormalPath::parse(target.path()).is_ok() => {
-            Ok(text.to_owned())
+    let is_whole =
+        |target: &PathAndQuery| target.as_str() == text && NormalPath::parse(target.path()).is_ok();
+    match text.parse::<PathAndQuery>() {
+        Ok(target) if text.starts_with('/') && is_whole(&target) => Ok(text.to_owned()),
+        _ => {
+            let shown = quoted(text);
+            Err(format!("{shown}: not a path as in a request, write for example \"/\" or \"/search?q=a\""))
         }
-        _ => Err(format!(
-            "{}: not a path as in a request, write for example \"/\" or \"/search?q=a\"",
-            shown()
-        )),
     }
 }
 

@@ -33,7 +33,7 @@ async fn an_app_that_was_rolled_back_stays_so_until_its_file_has_other_bytes() {
     // The same bytes by other ways.
     host.put("shop.wasm", version("two"));
     fs::write(host.at("shop.wasm"), version("two")).expect("written");
-    host.put("shop.wasm", version("two")[..20].to_vec());
+    host.put("shop.wasm", &version("two")[..20]);
     host.until("the half is refused", || host.problem("shop").contains("looked at again")).await;
     host.put("shop.wasm", version("two"));
     is_held(&host, "shop").await;
