@@ -88,7 +88,9 @@ async fn it_ends_with_1_and_the_reason_when_they_are_not() {
     desk.file("bad.wasm", version("two"));
     desk.file("bad.toml", "no_such_key = 1");
     desk.deploy(&["bad.wasm", "--name", "shop"]).await.ended_with(1).says("no_such_key");
+    desk.host.put("shop.wasm", version("one"));
     desk.host.remove("shop.toml");
+    desk.host.until("it is as before", || desk.host.problem("shop").is_empty()).await;
     desk.file("sick.wasm", answering("500 Internal Server Error", ""));
     desk.file("sick.toml", "warmup = [\"/\"]");
     let run = desk.deploy(&["sick.wasm", "--name", "shop"]).await.ended_with(1);
