@@ -49,6 +49,7 @@ async fn a_release_that_fails_is_rolled_back_by_itself() {
         assert_eq!(host.release("shop"), 2, "not before 20 have failed");
         ask(&host, 1).await;
         host.serves("shop", "good").await;
+        host.until("it says why", || host.app("shop").rolled_back).await;
         let problem = host.problem("shop");
         assert!(problem.starts_with("rolled back from release 2 to release 1: "), "{problem}");
         assert!(problem.contains("requests failed, of the release before 0 of 20; it stays so"), "{problem}");
