@@ -36,6 +36,9 @@ use crate::pool::{End, Lease};
 use crate::server::body::{self, ResponseBody};
 use taken::Taken;
 
+/// For so long an answer is held back that was begun by a guest which has run without a break since.
+const HELD: Duration = Duration::from_millis(20);
+
 /// How an exchange ended that ended well.
 pub enum Outcome {
     Response(http::Response<ResponseBody>),
@@ -140,7 +143,7 @@ enum GuestState {
 }
 
 impl GuestState {
-    /// It runs in another thread now: what it has given is looked at when it is back, all at once.
+    /// It runs in another thread: what it has given is looked at when it is back, all at once.
     fn is_away(&self) -> bool {
         matches!(self, GuestState::Running(guest) if guest.is_away())
     }
@@ -227,7 +230,9 @@ impl Exchange {
             if self.poll_deadline(cx) {
                 return Poll::Ready(Err(Failure::Deadline(self.timeout)));
             }
-            return match self.head.take() {
+            // A guest that was interrupted goes on at once: its answer may soon be whole, or come to nothing.
+            let goes_on = !ended && self.clock.gave_way() && self.started.elapsed() < HELD;
+            return match self.head.take_if(|_| !goes_on || self.taken.bytes() >= self.buffer) {
                 Some(head) => Poll::Ready(Ok(Started::Streaming(head))),
                 None => Poll::Pending,
             };

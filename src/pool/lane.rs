@@ -5,17 +5,22 @@
 //! instruction, and at once if the two priorities are far enough apart ([`give_way_to_all`]).
 //!
 //! Such a thread gets hardly anything while the others are never at rest. So as long as there is work here, busy pools
-//! leave it its share of the time ([`super::load`]).
+//! leave it its share of the time ([`super::cores`]). Other programs don't: where they leave it none, guests stay in the
+//! serving threads ([`Lane::is_stuck`]).
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::engine::give_way_to_all;
+
+/// A lane in which nothing comes to its end for so long is stuck: one poll of a guest takes 2 ms of a processor.
+const STUCK: Duration = Duration::from_millis(50);
 
 /// Something to be done in the slow lane. Whoever wants to know of its panics has to catch them.
 pub type Errand = Box<dyn FnOnce() + Send>;
@@ -40,6 +45,10 @@ struct Errands {
     waiting: VecDeque<(Errand, Presence)>,
     threads: u32,
     idle: usize,
+    /// Those that are being done.
+    under_way: usize,
+    /// When one was done, or came where there was none.
+    moved: Option<Instant>,
     is_closed: bool,
 }
 
@@ -65,6 +74,9 @@ impl Lane {
         }
         if errands.threads == 0 {
             return Err(errand);
+        }
+        if errands.waiting.is_empty() && errands.under_way == 0 {
+            errands.moved = Some(Instant::now());
         }
         errands.waiting.push_back((errand, presence));
         drop(errands);
@@ -92,6 +104,13 @@ impl Lane {
             self.0.came.notify_one();
         }
         Presence(Arc::clone(&self.0))
+    }
+
+    /// Does nothing in it come to its end? Then other programs leave it no time.
+    pub(super) fn is_stuck(&self) -> bool {
+        let errands = self.0.errands.lock();
+        let is_empty = errands.waiting.is_empty() && errands.under_way == 0;
+        !is_empty && errands.moved.is_some_and(|moved| moved.elapsed() > STUCK)
     }
 
     pub(super) fn present(&self) -> u32 {
@@ -126,11 +145,14 @@ impl Inner {
         let mut errands = self.errands.lock();
         loop {
             if let Some((errand, presence)) = errands.waiting.pop_front() {
+                errands.under_way += 1;
                 drop(errands);
                 // A thread is not lost over it.
                 let _ = std::panic::catch_unwind(AssertUnwindSafe(errand));
                 drop(presence);
                 errands = self.errands.lock();
+                errands.under_way -= 1;
+                errands.moved = Some(Instant::now());
             } else if errands.is_closed {
                 return;
             } else {
@@ -180,6 +202,9 @@ mod tests {
         assert!(lane.run(Box::new(move || last.send("never").unwrap()), 1).is_ok());
         has_begun.recv().unwrap();
         assert_eq!((lane.present(), lane.take_peak()), (2, 2));
+        while !lane.is_stuck() {
+            std::thread::yield_now();
+        }
         drop(lane);
         go_on.send(()).unwrap();
         assert_eq!(done.iter().collect::<Vec<_>>(), ["done"]);
@@ -196,5 +221,9 @@ mod tests {
         }
         let threads: std::collections::HashSet<_> = done.iter().take(50).collect();
         assert!(threads.len() <= 2, "{threads:?}");
+        while lane.present() > 0 {
+            std::thread::yield_now();
+        }
+        assert!(!lane.is_stuck(), "it is empty");
     }
 }

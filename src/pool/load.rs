@@ -322,7 +322,8 @@ impl Turn {
 
     /// Is the guest to run in the slow lane, if it goes on to run?
     pub fn is_for_lane(&self) -> bool {
-        self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane()
+        let is_for_it = self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane();
+        is_for_it && !self.load.cores.lane().is_stuck()
     }
 
     /// Has the errand done in the slow lane; here and now, if that can't be.
