@@ -246,17 +246,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_has_run_for_long_goes_on_in_the_slow_lane_and_one_that_has_not_stays() {
+    async fn one_that_has_run_for_long_goes_on_in_the_slow_lane_until_it_waits_and_one_that_has_not_stays() {
         let cores = Arc::<Cores>::default();
         let short = Load::new(cores.clone(), 1).turn();
         let here = thread();
         assert_eq!(laned(&short, async move { u32::from(thread() == here) }).await, 1);
         let runs = laned(&long(&cores), async {
             let before = thread();
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < Duration::from_millis(1) {}
             tokio::task::yield_now().await;
             // Of the runtime, though it is not one of its threads.
+            let after = thread();
             tokio::time::sleep(Duration::from_millis(1)).await;
-            u32::from(before.starts_with("slow") && thread().starts_with("slow"))
+            u32::from(
+                before.starts_with("slow") && after.starts_with("slow") && !thread().starts_with("slow"),
+            )
         });
         assert_eq!(runs.await, 1);
     }

@@ -47,6 +47,10 @@ const HEAVY: f64 = 0.15;
 /// costs a few hundredths of it.
 const LONG_ON_AVERAGE: Duration = Duration::from_micros(500);
 
+/// One that waited sooner when it last ran stays where it is: it has more to wait than to do, and would only be carried to
+/// and fro.
+const SHORT: Duration = Duration::from_micros(200);
+
 /// The weight of one request in the average.
 const ONE_OF: u64 = 16;
 
@@ -179,8 +183,8 @@ impl Load {
     /// A request runs from now on, whether there was a turn for it or not.
     pub fn turn(self: &Arc<Self>) -> Arc<Turn> {
         self.running.fetch_add(1, SeqCst);
-        let (is_running, ran) = (AtomicBool::new(true), AtomicU64::new(0));
-        Arc::new(Turn { load: Arc::clone(self), is_running, ran })
+        let (is_running, ran, last) = (AtomicBool::new(true), AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        Arc::new(Turn { load: Arc::clone(self), is_running, ran, last })
     }
 
     pub(super) fn set_queued(&self, waiting: usize) {
@@ -257,8 +261,9 @@ impl Drop for Load {
 pub struct Turn {
     load: Arc<Load>,
     is_running: AtomicBool,
-    /// Nanoseconds that the guest has run.
+    /// Nanoseconds that the guest has run, in all and last.
     ran: AtomicU64,
+    last: AtomicU64,
 }
 
 impl Turn {
@@ -317,13 +322,14 @@ impl Turn {
     /// The guest has run for so long, once more.
     pub fn worked(&self, time: Duration) {
         self.ran.fetch_add(nanoseconds(time), Relaxed);
+        self.last.store(nanoseconds(time), Relaxed);
         self.load.worked(time);
     }
 
     /// Is the guest to run in the slow lane, if it goes on to run?
     pub fn is_for_lane(&self) -> bool {
-        let is_for_it = self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane();
-        is_for_it && !self.load.cores.lane().is_stuck()
+        let is_long = || self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane();
+        self.last.load(Relaxed) >= nanoseconds(SHORT) && is_long() && !self.load.cores.lane().is_stuck()
     }
 
     /// Has the errand done in the slow lane; here and now, if that can't be.

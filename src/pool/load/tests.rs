@@ -104,6 +104,8 @@ fn what_runs_for_long_is_for_the_slow_lane_and_so_is_all_of_a_heavy_pool_whose_r
     short.worked(LONG / 2);
     long.worked(LONG);
     assert_eq!((short.is_for_lane(), long.is_for_lane()), (false, true));
+    long.worked(SHORT / 2);
+    assert!(!long.is_for_lane(), "it waits more than it works");
     drop((short, long));
     for _ in 0..100 {
         load.turn().worked(LONG_ON_AVERAGE * 2);
