@@ -3,7 +3,8 @@
 //!
 //! All its files are reached through the descriptor that was opened and checked at the start (`/proc/self/fd/N/name`),
 //! so that nobody can put another directory in its place later by renaming one further up. A file has its name only
-//! once it is whole and synced; what a crash leaves behind has a temporary name and is removed at the next start.
+//! once it is whole, and synced unless many are synced together; what a crash leaves behind has a temporary name and is
+//! removed at the next start.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
@@ -84,9 +85,26 @@ impl PrivateDir {
             temp.file.write_all(part)?;
         }
         temp.file.sync_all()?;
-        std::fs::rename(self.at(&temp.name), self.at(name))?;
-        temp.renamed = true;
+        temp.rename(name)?;
         self.handle.sync_all()
+    }
+
+    /// Puts a file of what `write` writes in the name's place, whole or not at all. That it is still there after a crash
+    /// of the machine is sure only after [`PrivateDir::sync`], for many files at once.
+    pub fn add(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let mut temp = Temp::create(self)?;
+        write(&mut temp.file)?;
+        temp.rename(name)
+    }
+
+    /// Waits until all that was added is on disk: the whole file system, which costs less than file by file.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.handle)?)
+    }
+
+    /// Bytes of a file; `None` if there is none that could be opened.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        Some(self.open_file(name).ok()?.metadata().ok()?.len())
     }
 
     pub fn remove(&self, name: &str) -> io::Result<()> {
@@ -178,6 +196,12 @@ impl Temp<'_> {
         // fails, and it is written another time.
         temp.file.try_lock()?;
         Ok(temp)
+    }
+
+    fn rename(mut self, name: &str) -> io::Result<()> {
+        std::fs::rename(self.dir.at(&self.name), self.dir.at(name))?;
+        self.renamed = true;
+        Ok(())
     }
 }
 

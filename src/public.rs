@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use crate::logging::path_text;
 
 pub use beneath::Beneath;
-pub use manifest::{Encoding, Hit, Manifest, Page, Version, manifest};
-pub use store::{Blob, Store, StoreError};
+pub use manifest::{Copied, Encoding, Hit, Manifest, Page, Version, manifest};
+pub use store::{Blob, OpenBlob, Store, StoreError};
 pub use tree::{Limits, Tree, tree, tree_counted};
 
 /// The name of the folder beside an app's `app.wasm`.

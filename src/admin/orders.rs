@@ -88,7 +88,7 @@ fn refuse_pages(request: &Parts) -> Option<Response<ResponseBody>> {
 fn releases(deploys: &Deploys, app: &AppName) -> Response<ResponseBody> {
     let Some(store) = &deploys.store else { return refuse_order(&OrderError::NoStore) };
     match store.record(app.as_str()) {
-        Some(record) => reply(StatusCode::OK, &json!(record)),
+        Some(record) => reply(StatusCode::OK, &json!(record.without_lists())),
         None => refuse_order(&OrderError::Unknown),
     }
 }

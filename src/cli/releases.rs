@@ -94,6 +94,7 @@ mod tests {
             size: 1,
             file: "shop.wasm".to_owned(),
             config_file: None,
+            static_files: Default::default(),
             deployed,
             standing,
         };

@@ -1,20 +1,24 @@
 //! The store: what was deployed, kept so that it can be undone, and so that a good release serves whatever becomes of
 //! its file.
 //!
-//! A state directory of flat files: a *blob* for each code and each config text, named by its SHA-256, and for each app
-//! a *record* of its releases ([`record`]), whose first line is the SHA-256 of the rest. Blobs are written before the
-//! record that names them, each under a temporary name, synced, renamed; so whenever the host ends, what is there is
-//! the state before or the state after. All is checked when it is read: a record that is torn is as none, a release
-//! whose blobs are torn is forgotten. Files that no record names are removed.
+//! A state directory of flat files: a *blob* for each code, each config text and each static file, named by its SHA-256,
+//! and for each app a *record* of its releases ([`record`]), whose first line is the SHA-256 of the rest. Blobs are
+//! written before the record that names them, each under a temporary name, renamed, and synced before the record is
+//! written; so whenever the host ends, what is there is the state before or the state after. All is checked when it is
+//! read: a record that is torn is as none, a release whose blobs are torn is forgotten. Files that no record names are
+//! removed.
 //!
 //! A record that can't be written, as on a full disk, stops no deploy and no rollback: they hold while the host runs.
 
 mod files;
+mod named;
 pub mod record;
+pub mod static_files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,15 +28,19 @@ use parking_lot::Mutex;
 use super::name::AppName;
 use super::read::Digests;
 use crate::config;
+use crate::prepare::Digest;
 use crate::private_dir::{DirError, PrivateDir};
+use crate::public::{self, Manifest};
 use files::{is_record, is_whole};
-use record::{Kept, Record, Standing};
+use named::Named;
+use record::{Kept, LARGEST_LISTS, Record, Standing};
+use static_files::{StaticFiles, To};
 
 /// The state directory's name within the apps folder, if no other place is named for it.
 pub const STATE_FOLDER: &str = ".hostler";
 
-/// Bytes that a record may have.
-const LARGEST_RECORD: u64 = 1 << 20;
+/// Bytes that a record may have: what its lists of static files may, and for all else far more than it has.
+const LARGEST_RECORD: u64 = LARGEST_LISTS + (1 << 20);
 
 /// How long a host that is just ending may still have the store.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
@@ -60,10 +68,10 @@ pub enum LoadError {
     NotKept(u64),
     #[error("release {number} can't be read from the store any more ({what} is torn)")]
     Torn { number: u64, what: &'static str },
-    #[error(
-        "release {0} has static files, of which the store keeps none: put the files that it had into the apps folder again"
-    )]
-    StaticFiles(u64),
+    #[error("release {number} has static files that may not be served any more: {trouble}")]
+    NotAllowed { number: u64, trouble: public::Trouble },
+    #[error("the static files of release {number} can't be copied: {source}")]
+    Copy { number: u64, source: public::StoreError },
     #[error("release {number} can't be read from the store: {source}")]
     Io { number: u64, source: io::Error },
 }
@@ -74,6 +82,8 @@ pub struct Stored {
     pub kept: Kept,
     pub wasm: Bytes,
     pub config: Option<String>,
+    /// Its static files, copied, if it has any and they may be served.
+    pub public: Option<Manifest>,
 }
 
 /// What a release that goes live is made of.
@@ -85,6 +95,7 @@ pub struct Deployed {
     pub config_file: Option<String>,
     pub wasm: Bytes,
     pub config: Option<String>,
+    pub public: Option<Arc<Manifest>>,
     /// How many releases of the app are kept.
     pub keep: usize,
     pub on_probation: bool,
@@ -95,7 +106,7 @@ pub struct Store {
     /// What is on disk, or would be if it could be written. Held for short: never while a file is written.
     records: Mutex<BTreeMap<String, Record>>,
     /// Held by who changes records or removes blobs: one after the other.
-    writing: Mutex<()>,
+    writing: Mutex<Named>,
     /// The last write failed. It was warned of; the next that succeeds ends it.
     failing: AtomicBool,
     /// The host stops: what goes live from now on is not on probation, since it is not watched to the end.
@@ -184,28 +195,28 @@ impl Store {
         records.get(app)?.live().filter(|live| live.digests == digests).map(|live| live.number)
     }
 
-    /// Reads a kept release; one that is torn is forgotten. Blocks.
+    /// Reads a kept release; one that is torn is forgotten. Its static files are copied. Blocks.
     ///
     /// # Errors
     /// See [`LoadError`].
-    pub fn load(&self, app: &str, number: u64) -> Result<Stored, LoadError> {
+    pub fn load(&self, app: &str, number: u64, to: &To<'_>) -> Result<Stored, LoadError> {
         let kept = self.record(app).and_then(|record| record.get(number).cloned());
         let kept = kept.ok_or(LoadError::NotKept(number))?;
-        if kept.digests.public.is_some() {
-            return Err(LoadError::StaticFiles(number));
-        }
-        let read = self.read_release(&kept);
+        let read = self.read_release(&kept).and_then(|(wasm, config)| {
+            let public = self.read_static_files(&kept, config.as_deref(), to)?;
+            Ok((wasm, config, public))
+        });
         if let Err(LoadError::Torn { .. }) = &read {
             self.change(app, |record| record.retain(|kept| kept.number != number));
         }
-        let (wasm, config) = read?;
-        Ok(Stored { kept, wasm, config })
+        let (wasm, config, public) = read?;
+        Ok(Stored { kept, wasm, config, public })
     }
 
     /// Keeps a release that is about to go live, on disk before anybody is served by it. Returns the record as it was
     /// before, for [`Store::withdraw`]. Blocks.
     pub fn begin(&self, app: &str, deployed: &Deployed) -> Record {
-        let _writing = self.writing.lock();
+        let mut named = self.writing.lock();
         let before = self.record(app).unwrap_or_else(|| Record::of(app));
         let mut record = before.clone();
         let standing = match deployed.on_probation {
@@ -213,47 +224,51 @@ impl Store {
             true => Standing::Probation,
             false => Standing::Proven,
         };
-        let is_kept = before.live().is_some_and(|live| live.digests == deployed.digests);
-        let stored = if is_kept { Ok(()) } else { self.write_blobs(deployed) };
         let release = Kept {
             number: deployed.number,
             digests: deployed.digests,
             size: deployed.wasm.len() as u64,
             file: deployed.file.clone(),
             config_file: deployed.config_file.clone(),
+            static_files: deployed.public.as_deref().map(StaticFiles::of).unwrap_or_default(),
             deployed: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             standing,
         };
         record.begin(release, deployed.keep);
+        let is_kept = before.live().is_some_and(|live| live.digests == deployed.digests);
+        let stored = match record.is_too_large() {
+            true => Err(io::Error::other("they have more static files than can be listed; take some out")),
+            false if is_kept => Ok(()),
+            false => self.write_blobs(deployed),
+        };
         if stored.is_err() {
             // It is live, and can't be returned to.
             record.releases.retain(|kept| kept.number != deployed.number);
         }
         let written = stored.and_then(|()| self.write(&record));
         self.report(app, &written);
-        self.exchange(&before, record);
+        self.exchange(&mut named, &before, record);
         before
     }
 
     /// The release `number`, which was noted as live, did not become it after all: everything is as before, unless it has
     /// changed since. Blocks.
     pub fn withdraw(&self, before: &Record, number: u64) {
-        let _writing = self.writing.lock();
+        let mut named = self.writing.lock();
         let begun = self.record(&before.app).unwrap_or_default();
         if begun.live != Some(number) {
             return;
         }
         let mut record = before.clone();
-        let present = self.blobs().unwrap_or_default();
-        record.retain(|kept| is_whole(kept, &present));
+        record.retain(|kept| is_whole(kept, |digest| self.dir.size(&digest.to_string())));
         let written = if record.releases.is_empty() { self.remove(&record.app) } else { self.write(&record) };
         self.report(&record.app, &written);
-        self.exchange(&begun, record);
+        self.exchange(&mut named, &begun, record);
     }
 
     /// Changes what is kept of an app, if that makes a difference. Blocks.
     pub fn change(&self, app: &str, change: impl FnOnce(&mut Record)) {
-        let _writing = self.writing.lock();
+        let mut named = self.writing.lock();
         let Some(before) = self.record(app) else { return };
         let mut record = before.clone();
         change(&mut record);
@@ -262,16 +277,16 @@ impl Store {
         }
         let written = self.write(&record);
         self.report(app, &written);
-        self.exchange(&before, record);
+        self.exchange(&mut named, &before, record);
     }
 
     /// The app's file was deleted while this release was live: nothing of it is kept, unless it is there again. Blocks.
     pub fn forget(&self, app: &str, live: Option<u64>) {
-        let _writing = self.writing.lock();
+        let mut named = self.writing.lock();
         let Some(before) = self.record(app).filter(|before| before.live == live) else { return };
         let removed = self.remove(app);
         self.report(app, &removed);
-        self.exchange(&before, Record::of(app));
+        self.exchange(&mut named, &before, Record::of(app));
     }
 
     /// The host stops in order. Blocks.
@@ -289,6 +304,7 @@ impl Store {
 
     /// Reads all records, and brings them in order.
     fn take_in(&self) -> io::Result<()> {
+        let mut named = self.writing.lock();
         let present = self.blobs()?;
         for entry in self.dir.files(is_record)? {
             let Some(read) = self.read_record(&entry.name) else {
@@ -300,7 +316,7 @@ impl Store {
                 continue;
             };
             let mut record = read.clone();
-            record.retain(|kept| is_whole(kept, &present));
+            record.retain(|kept| is_whole(kept, |digest| present.get(&digest).copied()));
             if let Some((from, to)) = record.recover() {
                 tracing::warn!(
                     app = record.app,
@@ -314,9 +330,10 @@ impl Store {
             if record != read {
                 self.write(&record)?;
             }
+            named.add(&record);
             self.install(record);
         }
-        self.collect(present.into_keys());
+        self.remove_blobs(present.into_keys().filter(|digest| !named.has(*digest)));
         Ok(())
     }
 
@@ -329,27 +346,19 @@ impl Store {
         }
     }
 
-    /// Removes those of these blobs that no record names.
-    fn collect(&self, candidates: impl IntoIterator<Item = String>) {
-        let mut unnamed: BTreeSet<String> = candidates.into_iter().collect();
-        if unnamed.is_empty() {
-            return;
-        }
-        for digest in self.records.lock().values().flat_map(names) {
-            unnamed.remove(&digest);
-        }
-        for name in &unnamed {
-            // What can't be removed now is removed at the next start.
-            let _ = self.dir.remove(name);
-        }
+    /// Puts a record in the old one's place, and removes what only that one named.
+    fn exchange(&self, named: &mut Named, before: &Record, record: Record) {
+        named.add(&record);
+        let unnamed = named.take(before);
+        self.install(record);
+        self.remove_blobs(unnamed);
     }
 
-    /// Puts a record in the old one's place, and removes what only that one named.
-    fn exchange(&self, before: &Record, record: Record) {
-        let dropped: Vec<String> =
-            names(before).filter(|old| names(&record).all(|new| new != *old)).collect();
-        self.install(record);
-        self.collect(dropped);
+    fn remove_blobs(&self, digests: impl IntoIterator<Item = Digest>) {
+        for digest in digests {
+            // What can't be removed now is removed at the next start.
+            let _ = self.dir.remove(&digest.to_string());
+        }
     }
 
     /// Warns once when nothing can be written any more, not for each of a thousand apps.
@@ -366,12 +375,6 @@ impl Store {
             ),
         }
     }
-}
-
-/// The names of the blobs of an app.
-fn names(record: &Record) -> impl Iterator<Item = String> + '_ {
-    let digests = record.releases.iter().flat_map(|kept| [Some(kept.digests.wasm), kept.digests.config]);
-    digests.flatten().map(|digest| digest.to_string())
 }
 
 #[cfg(test)]

@@ -51,6 +51,15 @@ pub enum Encoding {
     Zstd,
 }
 
+/// One file of a release, copied.
+#[derive(Debug, Clone)]
+pub struct Copied {
+    /// Relative to `public/`, parts joined by `/`.
+    pub path: String,
+    pub blob: Arc<Blob>,
+    pub modified: SystemTime,
+}
+
 /// What there is for a request's path.
 #[derive(Debug, Clone, Copy)]
 pub enum Hit<'m> {
@@ -97,28 +106,11 @@ impl Encoding {
 ///
 /// [`ManifestError::Changed`] if a file is no longer what the tree says.
 pub fn manifest(public: &Beneath, tree: &Tree, store: &Store) -> Result<Manifest, ManifestError> {
-    let mut blobs = HashMap::new();
-    let mut hasher = Hasher::default();
-    for file in &tree.files {
+    let copied = |file: &File| {
         let blob = copy(public, file, store)?;
-        hasher.update(&file.path);
-        hasher.update([0]);
-        hasher.update(blob.digest().as_bytes());
-        blobs.insert(file.path.as_str(), (blob, file.look));
-    }
-    let page = |(path, plain): (&&str, &(Arc<Blob>, Look))| {
-        let encoded = |encoding: Encoding| {
-            let (blob, look) = blobs.get(format!("{path}{}", encoding.suffix()).as_str())?;
-            Some(Version::new(Some(encoding), blob, look))
-        };
-        let page = Page {
-            content_type: content_type(path),
-            plain: Version::new(None, &plain.0, &plain.1),
-            encoded: Encoding::ALL.into_iter().filter_map(encoded).collect(),
-        };
-        (Box::from(*path), page)
+        Ok(Copied { path: file.path.clone(), blob, modified: file.look.changed() })
     };
-    Ok(Manifest { pages: blobs.iter().map(page).collect(), digest: hasher.finish(), size: tree.size() })
+    Ok(Manifest::of(tree.files.iter().map(copied).collect::<Result<_, ManifestError>>()?))
 }
 
 fn copy(public: &Beneath, file: &File, store: &Store) -> Result<Arc<Blob>, ManifestError> {
@@ -144,6 +136,38 @@ fn copy(public: &Beneath, file: &File, store: &Store) -> Result<Arc<Blob>, Manif
 }
 
 impl Manifest {
+    /// The manifest of these files, in whatever order they are.
+    pub fn of(mut files: Vec<Copied>) -> Manifest {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut hasher = Hasher::default();
+        for file in &files {
+            hasher.update(&file.path);
+            hasher.update([0]);
+            hasher.update(file.blob.digest().as_bytes());
+        }
+        let by_path: HashMap<&str, &Copied> = files.iter().map(|file| (file.path.as_str(), file)).collect();
+        let page = |file: &Copied| {
+            let path = file.path.as_str();
+            let encoded = |encoding: Encoding| {
+                let file = by_path.get(format!("{path}{}", encoding.suffix()).as_str())?;
+                Some(Version::new(Some(encoding), file))
+            };
+            let page = Page {
+                content_type: content_type(path),
+                plain: Version::new(None, file),
+                encoded: Encoding::ALL.into_iter().filter_map(encoded).collect(),
+            };
+            (Box::from(path), page)
+        };
+        let size = files.iter().map(|file| file.blob.len()).sum();
+        Manifest { pages: files.iter().map(page).collect(), digest: hasher.finish(), size }
+    }
+
+    /// The files that it was made of, by path, in no order.
+    pub fn copied(&self) -> impl Iterator<Item = (&str, &Version)> {
+        self.pages.iter().map(|(path, page)| (&**path, &page.plain))
+    }
+
     /// What is served for a path in normal form, as it is below the app's mount. `index` is what a folder is answered
     /// with.
     pub fn find(&self, path: &str, index: Option<&str>) -> Option<Hit<'_>> {
@@ -182,7 +206,7 @@ impl Page {
 }
 
 impl Version {
-    fn new(encoding: Option<Encoding>, blob: &Arc<Blob>, look: &Look) -> Version {
+    fn new(encoding: Option<Encoding>, Copied { blob, modified, .. }: &Copied) -> Version {
         let (digest, encoding_name) = (blob.digest().to_string(), encoding.map_or("", Encoding::name));
         let digest = digest.get(..ETAG_DIGITS).unwrap_or_default();
         let dash = if encoding.is_some() { "-" } else { "" };
@@ -192,7 +216,7 @@ impl Version {
             blob: blob.clone(),
             // Hexadecimal digits and a name make a header.
             etag: etag.unwrap_or(HeaderValue::from_static("\"\"")),
-            modified: look.changed(),
+            modified: *modified,
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Method, StatusCode};
 
 use crate::program::Place;
-use crate::support::TestHost;
+use crate::support::{Answer, TestHost};
 use crate::versions::{order, version};
 
 async fn host() -> TestHost {
@@ -114,6 +115,88 @@ async fn after_a_restart_a_file_that_can_not_be_served_takes_nothing_down() {
     }
     assert_eq!(host.get("/gone").await.status, StatusCode::NOT_FOUND, "a deleted file is an order");
     host.deploy("half", "whole").await;
+}
+
+/// What a client sees of a static file.
+fn seen(answer: &Answer) -> [String; 3] {
+    let header = |name| answer.header(name).to_owned();
+    [answer.text().to_owned(), header("etag"), header("last-modified")]
+}
+
+async fn serves_file(host: &TestHost, path: &str, text: &str) -> [String; 3] {
+    seen(&host.get_until(path, text, |answer| answer.status == 200 && answer.text() == text).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_is_returned_to_has_its_own_static_files_again() {
+    let host = host().await;
+    // Longer than what is kept in memory.
+    let long = "0123456789".repeat(20_000);
+    host.put("shop/public/a.css", "old");
+    host.put("shop/public/long.txt", &long);
+    host.put("shop/app.wasm", version("code"));
+    let old = serves_file(&host, "/shop/a.css", "old").await;
+    let old_long = serves_file(&host, "/shop/long.txt", &long).await;
+    host.remove("shop/public/long.txt");
+    host.put("shop/public/a.css", "new");
+    let new = serves_file(&host, "/shop/a.css", "new").await;
+    host.until("the files are one release", || {
+        host.app("shop")
+            .release
+            .is_some_and(|release| release.static_files.is_some_and(|files| files.files == 1))
+    })
+    .await;
+    assert_ne!(old[1], new[1]);
+    let first = host.release("shop").to_string();
+    let run = order(&host, &["releases", "shop", "--json"]).await.ended_with(0);
+    assert!(!run.stdout.contains("a.css"), "the lists of files are not for people: {run:?}");
+
+    let number = run.stdout.lines().find_map(|line| line.trim().strip_prefix("\"number\": "));
+    let number = number.expect("a release").trim_end_matches(',').to_owned();
+    assert_ne!(number, first);
+    order(&host, &["rollback", "shop", &number]).await.ended_with(0);
+    let is_old = async |host: &TestHost| {
+        assert_eq!(seen(&host.get("/shop/a.css").await), old);
+        assert_eq!(seen(&host.get("/shop/long.txt").await), old_long);
+        let known = host.send(Method::GET, "/shop/a.css", &[("if-none-match", &old[1])], Bytes::new()).await;
+        assert_eq!(known.expect("an answer").status, StatusCode::NOT_MODIFIED);
+    };
+    is_old(&host).await;
+    is_held(&host, "shop").await;
+    is_old(&host).await;
+
+    let host = host.restarted().await;
+    is_held(&host, "shop").await;
+    is_old(&host).await;
+    order(&host, &["restart", "shop"]).await.ended_with(0);
+    is_old(&host).await;
+    let host = host.restarted().await;
+    is_held(&host, "shop").await;
+    is_old(&host).await;
+
+    host.put("shop/public/a.css", "third");
+    serves_file(&host, "/shop/a.css", "third").await;
+    assert!(!host.app("shop").rolled_back);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_a_public_folder_that_can_not_be_served_takes_nothing_down() {
+    let host = host().await;
+    host.put("shop/public/a.css", "good");
+    host.put("shop/app.wasm", version("code"));
+    let good = serves_file(&host, "/shop/a.css", "good").await;
+    let number = host.release("shop");
+    let public = host.at("shop/public");
+    let spoil = move || {
+        fs::remove_file(public.join("a.css")).expect("removed");
+        std::os::unix::fs::symlink("nowhere", public.join("a.css")).expect("linked");
+    };
+    let host = host.restarted_after(spoil).await;
+    host.until("it says why", || host.problem("shop").contains("leads nowhere")).await;
+    assert_eq!((seen(&host.get("/shop/a.css").await), host.release("shop")), (good, number));
+    fs::remove_file(host.at("shop/public/a.css")).expect("removed");
+    host.put("shop/public/a.css", "better");
+    serves_file(&host, "/shop/a.css", "better").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -205,6 +205,7 @@ async fn build(
         config_file: config_file.map(|file| file.display().to_string()),
         wasm,
         config,
+        public: release.files.clone(),
         keep: release.config.keep_releases,
         on_probation: !release.config.probation.is_zero(),
     };

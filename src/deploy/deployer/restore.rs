@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::orders::{self, Answer, Waiting};
-use super::rollback::{RestoreError, build};
+use super::rollback::{Copying, RestoreError, build, copying, digests, load};
 use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
 use crate::deploy::builder::{Builder, DeployError};
@@ -34,8 +34,9 @@ impl Deployer {
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
         let slots = self.slots.clone();
         self.jobs.spawn(async move {
+            let copying = copying(&store, &builder, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;
-            let result = restore(&store, &builder, counters, &app, anew).await;
+            let result = restore(&store, &builder, counters, &app, anew, copying).await;
             Done::Restored(Restored { app, result, waiting })
         });
     }
@@ -63,6 +64,7 @@ impl Deployer {
             }
             Err(error) => {
                 self.planner.not_restored(&app, passes(&error), Instant::now());
+                self.sweep();
                 self.failed(&app, &error);
                 Err(self.failure(&app, error.to_string()))
             }
@@ -77,34 +79,35 @@ async fn restore(
     counters: Arc<AppCounters>,
     app: &AppName,
     anew: bool,
+    copying: Copying,
 ) -> Result<Option<(Arc<Release>, Digests)>, RestoreError> {
-    let (loading, name) = (store.clone(), app.to_string());
-    let Some(stored) = tokio::task::spawn_blocking(move || load(&loading, &name)).await?? else {
+    let (from, with, name) = (store.clone(), builder.clone(), app.to_string());
+    let Some(stored) = tokio::task::spawn_blocking(move || load_live(&from, &with, &name)).await?? else {
         return Ok(None);
     };
+    drop(copying);
     let (kept, wasm, config) = (stored.kept.clone(), stored.wasm.clone(), stored.config.clone());
     let release = build(builder, counters, app, stored, (!anew).then_some(kept.number)).await?;
     let deployed = deployed(&release, &kept, wasm, config);
+    let digests = deployed.digests;
     let (noting, name) = (store.clone(), app.to_string());
     let noted = tokio::task::spawn_blocking(move || match anew {
         true => drop(noting.begin(&name, &deployed)),
         false => noting.change(&name, |record| record.resume(deployed.number, deployed.on_probation)),
     });
     noted.await?;
-    Ok(Some((release, kept.digests)))
+    Ok(Some((release, digests)))
 }
 
 /// The release that was live; or else, if that is torn, the newest good one.
-fn load(store: &Store, app: &str) -> Result<Option<Stored>, LoadError> {
+fn load_live(store: &Store, builder: &Builder, app: &str) -> Result<Option<Stored>, LoadError> {
     while let Some(number) = store.record(app).and_then(|record| record.live) {
-        match store.load(app, number) {
+        match load(store, builder, app, number) {
             // It is forgotten now, so there is an end to this.
             Err(error @ (LoadError::Torn { .. } | LoadError::NotKept(_))) => {
                 tracing::warn!(app, "{error}");
                 store.change(app, |record| record.retain(|kept| kept.number != number));
             }
-            // Its files in the apps folder say what is served.
-            Err(LoadError::StaticFiles(_)) => return Ok(None),
             loaded => return loaded.map(Some),
         }
     }
@@ -114,11 +117,12 @@ fn load(store: &Store, app: &str) -> Result<Option<Stored>, LoadError> {
 fn deployed(release: &Release, kept: &Kept, wasm: bytes::Bytes, config: Option<String>) -> Deployed {
     Deployed {
         number: release.number,
-        digests: kept.digests,
+        digests: digests(release, kept.digests),
         file: kept.file.clone(),
         config_file: kept.config_file.clone(),
         wasm,
         config,
+        public: release.files.clone(),
         keep: release.config.keep_releases,
         on_probation: !release.config.probation.is_zero(),
     }
@@ -130,7 +134,7 @@ fn passes(error: &RestoreError) -> bool {
         RestoreError::Build { error, .. } => {
             matches!(error, DeployError::Start(PrewarmError::NoRoom) | DeployError::Route(_))
         }
-        RestoreError::Load(LoadError::Io { .. }) => true,
+        RestoreError::Load(LoadError::Io { .. } | LoadError::Copy { .. }) => true,
         RestoreError::Load(_) | RestoreError::Ended(_) => false,
     }
 }

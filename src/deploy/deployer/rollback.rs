@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::orders::{self, Answer, OrderError, Sender, Waiting};
 use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
@@ -9,6 +11,7 @@ use crate::deploy::builder::{Builder, DeployError, Sources};
 use crate::deploy::name::AppName;
 use crate::deploy::read::Digests;
 use crate::deploy::store::record::Record;
+use crate::deploy::store::static_files::To;
 use crate::deploy::store::{LoadError, Store, Stored};
 use crate::metrics::AppCounters;
 use crate::release::Release;
@@ -94,8 +97,9 @@ impl Deployer {
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
         let (slots, file) = (self.slots.clone(), self.planner.file(&app));
         self.jobs.spawn(async move {
+            let copying = copying(&store, &builder, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;
-            let result = roll_back(&store, &builder, counters, &app, &rollback, file).await;
+            let result = roll_back(&store, &builder, counters, &app, &rollback, file, copying).await;
             Done::RolledBack(RolledBack { app, rollback, result })
         });
     }
@@ -123,6 +127,7 @@ impl Deployer {
             }
             Err(error) => {
                 self.planner.not_restored(&app, false, std::time::Instant::now());
+                self.sweep();
                 tracing::error!(app = app.as_str(), from, to, "not rolled back: {error}");
                 Err(self.failure(&app, error.to_string()))
             }
@@ -176,11 +181,14 @@ async fn roll_back(
     app: &AppName,
     rollback: &Rollback,
     file: Option<Digests>,
+    copying: Copying,
 ) -> Result<Ready, RestoreError> {
-    let (loaded, name, to) = (store.clone(), app.to_string(), rollback.to);
-    let stored = tokio::task::spawn_blocking(move || loaded.load(&name, to)).await??;
-    let digests = stored.kept.digests;
+    let (from, with, name, to) = (store.clone(), builder.clone(), app.to_string(), rollback.to);
+    let stored = tokio::task::spawn_blocking(move || load(&from, &with, &name, to)).await??;
+    drop(copying);
+    let kept = stored.kept.digests;
     let release = build(builder, counters, app, stored, Some(to)).await?;
+    let digests = digests(&release, kept);
     let (noted, name, why) = (store.clone(), app.to_string(), rollback.why.clone());
     let before = tokio::task::spawn_blocking(move || {
         let before = noted.record(&name).unwrap_or_else(|| Record::of(&name));
@@ -188,6 +196,30 @@ async fn roll_back(
         before
     });
     Ok(Ready { release, digests, before: before.await? })
+}
+
+/// A place among those whose static files are being copied, for an app of which some are kept.
+pub(super) type Copying = Option<OwnedSemaphorePermit>;
+
+/// To be had before a place in the line, so that those who wait for it keep none from apps without static files.
+pub(super) async fn copying(store: &Store, builder: &Builder, app: &AppName) -> Copying {
+    let record = store.record(app.as_str())?;
+    if record.releases.iter().all(|kept| kept.digests.public.is_none()) {
+        return None;
+    }
+    // It is never closed.
+    builder.copying.clone().acquire_owned().await.ok()
+}
+
+/// Reads a kept release, with those of its static files that are to be served. Blocks.
+pub(super) fn load(store: &Store, builder: &Builder, app: &str, number: u64) -> Result<Stored, LoadError> {
+    let limits = |config: Option<&str>| builder.policy.public_limits(app, config);
+    store.load(app, number, &To { copies: &builder.copies, limits: &limits })
+}
+
+/// What a release is made of that was made again: without its static files, if they are not served any more.
+pub(super) fn digests(release: &Release, kept: Digests) -> Digests {
+    Digests { public: release.files.as_ref().map(|files| files.digest()), ..kept }
 }
 
 /// Builds a kept release. `number`: `None` for the next one.
@@ -198,14 +230,14 @@ pub(super) async fn build(
     stored: Stored,
     number: Option<u64>,
 ) -> Result<Arc<Release>, RestoreError> {
-    let Stored { kept, wasm, config } = stored;
+    let Stored { kept, wasm, config, public } = stored;
     let config_file = kept.config_file.map(|file| std::path::PathBuf::from(file).into_boxed_path());
     let sources = Sources {
         app: app.as_str().into(),
         file: kept.file,
         wasm,
         config: config_file.zip(config),
-        public: None,
+        public,
         asked: Asked::default(),
         number,
     };

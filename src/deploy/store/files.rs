@@ -11,6 +11,9 @@ use crate::deploy::name::AppName;
 use crate::prepare::Digest;
 use crate::private_dir::is_digest;
 
+/// Bytes that a config text may have: more than any has that is read.
+const LARGEST_CONFIG: u64 = 1 << 20;
+
 impl Store {
     pub(super) fn read_record(&self, name: &str) -> Option<Record> {
         let bytes = self.read(name, LARGEST_RECORD).ok()?;
@@ -37,7 +40,7 @@ impl Store {
         };
         let wasm = blob(kept.digests.wasm, kept.size, "its code")?;
         let config =
-            kept.digests.config.map(|digest| blob(digest, LARGEST_RECORD, "its config")).transpose()?;
+            kept.digests.config.map(|digest| blob(digest, LARGEST_CONFIG, "its config")).transpose()?;
         let torn = |_| LoadError::Torn { number, what: "its config" };
         let config = config.map(|bytes| String::from_utf8(bytes).map_err(torn)).transpose()?;
         Ok((wasm.into(), config))
@@ -52,10 +55,10 @@ impl Store {
 
     pub(super) fn write_blobs(&self, deployed: &Deployed) -> io::Result<()> {
         self.write_blob(deployed.digests.wasm, &deployed.wasm)?;
-        match (deployed.digests.config, &deployed.config) {
-            (Some(digest), Some(text)) => self.write_blob(digest, text.as_bytes()),
-            _ => Ok(()),
+        if let (Some(digest), Some(text)) = (deployed.digests.config, &deployed.config) {
+            self.write_blob(digest, text.as_bytes())?;
         }
+        deployed.public.as_deref().map_or(Ok(()), |public| self.write_static_files(public))
     }
 
     pub(super) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> io::Result<()> {
@@ -79,8 +82,9 @@ impl Store {
     }
 
     /// Sizes of all blobs.
-    pub(super) fn blobs(&self) -> io::Result<BTreeMap<String, u64>> {
-        Ok(self.dir.files(is_digest)?.into_iter().map(|entry| (entry.name, entry.size)).collect())
+    pub(super) fn blobs(&self) -> io::Result<BTreeMap<Digest, u64>> {
+        let entries = self.dir.files(is_digest)?.into_iter();
+        Ok(entries.filter_map(|entry| Some((Digest::parse(&entry.name)?, entry.size))).collect())
     }
 }
 
@@ -92,8 +96,13 @@ pub(super) fn is_record(name: &str) -> bool {
     name.strip_prefix("app-").is_some_and(is_digest)
 }
 
-/// As far as can be told without reading: blobs are checked when they are read.
-pub(super) fn is_whole(kept: &Kept, blobs: &BTreeMap<String, u64>) -> bool {
-    let config = kept.digests.config.is_none_or(|digest| blobs.contains_key(&digest.to_string()));
-    blobs.get(&kept.digests.wasm.to_string()) == Some(&kept.size) && config
+/// As far as can be told without reading: blobs are checked when they are read. `size`: that of a blob, if it is there.
+pub(super) fn is_whole(kept: &Kept, size: impl Fn(Digest) -> Option<u64>) -> bool {
+    let config = kept.digests.config.is_none_or(|digest| size(digest).is_some());
+    let files = kept.static_files.iter();
+    let public = kept.digests.public.is_none() || !kept.static_files.is_empty();
+    size(kept.digests.wasm) == Some(kept.size)
+        && config
+        && public
+        && files.into_iter().all(|file| size(file.digest) == Some(file.size))
 }

@@ -14,7 +14,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::static_files::StaticFiles;
 use crate::deploy::read::Digests;
+
+/// Bytes of a record that the lists of static files of all its releases may have: five releases of 10,000 files with
+/// paths of 250 bytes. So many bytes are read and written whenever something about the app changes.
+pub const LARGEST_LISTS: u64 = 32 << 20;
 
 /// Contents of an app's file that are held back at once: what goes beyond is forgotten, the oldest first.
 const MOST_HELD: usize = 32;
@@ -39,6 +44,9 @@ pub struct Kept {
     /// The files, as they were named below the apps folder.
     pub file: String,
     pub config_file: Option<String>,
+    /// Those of its `public/`.
+    #[serde(default, skip_serializing_if = "StaticFiles::is_empty")]
+    pub static_files: StaticFiles,
     /// Seconds since 1970.
     pub deployed: u64,
     #[serde(flatten)]
@@ -95,7 +103,7 @@ impl Record {
     }
 
     /// A release goes live. It takes the place of an older one of the same bytes; of the others the newest stay, `keep`
-    /// in all, but always the live one and the newest proven one.
+    /// in all and fewer if their lists of static files are long, but always the live one and the newest proven one.
     pub fn begin(&mut self, mut release: Kept, keep: usize) {
         if self.live().is_none_or(|live| live.digests != release.digests) {
             self.held = None;
@@ -214,9 +222,20 @@ impl Record {
         }
     }
 
+    /// Its lists of static files are too long to be read again.
+    pub fn is_too_large(&self) -> bool {
+        self.releases.iter().map(|kept| kept.static_files.bytes()).sum::<u64>() > LARGEST_LISTS
+    }
+
+    /// The same without the lists of static files, for people.
+    pub fn without_lists(mut self) -> Record {
+        self.releases.iter_mut().for_each(|kept| kept.static_files = StaticFiles::default());
+        self
+    }
+
     fn trim(&mut self, keep: usize) {
         let needed = [self.live, self.proven().map(|kept| kept.number)];
-        while self.releases.len() > keep {
+        while self.releases.len() > keep || self.is_too_large() {
             let spare = self.releases.iter().position(|kept| !needed.contains(&Some(kept.number)));
             let Some(spare) = spare else { return };
             self.releases.remove(spare);

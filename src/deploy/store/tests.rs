@@ -1,20 +1,36 @@
+mod static_files;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::files::record_name;
 use super::*;
-use crate::prepare::Digest;
+use crate::public::store::Room;
+use crate::public::{Limits, Store as Copies};
 
 struct Fixture {
     folder: tempfile::TempDir,
     store: Option<Store>,
+    copies: Copies,
+    /// What static files may be; `None`: they are not served.
+    limits: Option<Limits>,
 }
 
 impl Fixture {
     fn new() -> Fixture {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(&folder.path().join("state")).expect("a store");
-        Fixture { folder, store: Some(store) }
+        let cache = folder.path().join("cache");
+        fs::create_dir(&cache).expect("a folder");
+        let copies = Copies::open(&cache, Room { memory: 8, disk: 1 << 20 }).expect("a place for copies");
+        let limits = Some(Limits { entries: 10, size: 1 << 20, depth: 2 });
+        Fixture { folder, store: Some(store), copies, limits }
+    }
+
+    /// A release of `shop`.
+    fn load(&self, number: u64) -> Result<Stored, LoadError> {
+        let to = To { copies: &self.copies, limits: &|_| self.limits };
+        self.store().load("shop", number, &to)
     }
 
     fn dir(&self) -> PathBuf {
@@ -49,6 +65,7 @@ fn deployed(number: u64, text: &str) -> Deployed {
         config_file: Some("shop.toml".to_owned()),
         wasm: Bytes::copy_from_slice(text.as_bytes()),
         config: Some(config),
+        public: None,
         keep: 3,
         on_probation: false,
     }
@@ -72,7 +89,7 @@ fn what_is_kept_is_there_for_the_next_host() {
     assert_eq!(store.record("shop"), record);
     assert_eq!(store.apps().iter().map(AppName::as_str).collect::<Vec<_>>(), ["api/v1", "shop"]);
     assert_eq!(store.last_number(), 3);
-    assert_eq!((text(store.load("shop", 1)), text(store.load("shop", 2))), ("one".into(), "two".into()));
+    assert_eq!((text(fixture.load(1)), text(fixture.load(2))), ("one".into(), "two".into()));
     assert_eq!(store.number_of("shop", deployed(2, "two").digests), Some(2));
     assert_eq!(store.number_of("shop", deployed(1, "one").digests), None, "it is not live");
 }
@@ -118,7 +135,7 @@ fn a_release_that_did_not_go_live_after_all_leaves_nothing() {
     fixture.store().withdraw(&before, 3);
     fixture.reopen();
     assert_eq!(fixture.store().record("shop"), Some(before));
-    assert_eq!(text(fixture.store().load("shop", 2)), "two");
+    assert_eq!(text(fixture.load(2)), "two");
 }
 
 #[test]
@@ -132,15 +149,15 @@ fn a_torn_blob_is_not_believed_and_its_release_forgotten() {
         fs::write(&blob, tear).expect("written");
         fixture.reopen();
         if fixture.store().record("shop").and_then(|record| record.live) == Some(2) {
-            let torn = fixture.store().load("shop", 2);
+            let torn = fixture.load(2);
             assert!(matches!(torn, Err(LoadError::Torn { number: 2, .. })), "{torn:?}");
         }
         let record = fixture.store().record("shop").expect("a record");
         assert_eq!((record.live, record.releases.len()), (Some(1), 1), "{tear:?}");
-        assert_eq!(text(fixture.store().load("shop", 1)), "one");
+        assert_eq!(text(fixture.load(1)), "one");
         // The same bytes deployed again heal it.
         fixture.store().begin("shop", &deployed(3, "two"));
-        assert_eq!(text(fixture.store().load("shop", 3)), "two");
+        assert_eq!(text(fixture.load(3)), "two");
     }
 }
 

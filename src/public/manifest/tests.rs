@@ -177,3 +177,24 @@ fn what_is_not_what_was_looked_at_is_not_taken() {
         assert_eq!(fixture.store.usage(), Default::default());
     }
 }
+
+#[test]
+fn the_manifest_of_the_same_files_in_any_order_is_the_same() {
+    let fixture = Fixture::new(&[("b.css", "2"), ("a.css", "1"), ("a.css.br", "3")]);
+    let manifest = fixture.manifest();
+    let copied = |(path, version): (&str, &Version)| {
+        let Version { blob, modified, .. } = version;
+        Copied { path: path.to_owned(), blob: blob.clone(), modified: *modified }
+    };
+    let mut files: Vec<Copied> = manifest.copied().map(copied).collect();
+    for _ in 0..files.len() {
+        files.rotate_left(1);
+        let again = Manifest::of(files.clone());
+        assert_eq!((again.digest(), again.size(), again.files()), (manifest.digest(), 3, 3));
+        let pages = [&again, &manifest].map(|manifest| match manifest.find("/a.css", None) {
+            Some(Hit::Page(page)) => page.versions().map(|version| version.etag.clone()).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(pages[0], pages[1]);
+    }
+}

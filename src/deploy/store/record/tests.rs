@@ -1,4 +1,5 @@
 use super::*;
+use crate::deploy::store::static_files::StaticFile;
 use crate::prepare::Digest;
 
 fn digests(text: &str) -> Digests {
@@ -12,6 +13,7 @@ fn kept(number: u64, text: &str) -> Kept {
         size: 1,
         file: "shop.wasm".to_owned(),
         config_file: None,
+        static_files: Default::default(),
         deployed: number,
         standing: Standing::Probation,
     }
@@ -145,4 +147,44 @@ fn a_record_is_the_same_after_it_was_written_and_read() {
     record.roll_back(1, Some(digests("x")), "by order");
     let text = serde_json::to_string(&record).expect("JSON");
     assert_eq!(serde_json::from_str::<Record>(&text).expect("the same"), record);
+}
+
+#[test]
+fn of_releases_with_long_lists_of_static_files_fewer_are_kept() {
+    let list = |files: usize| -> StaticFiles {
+        let file =
+            |n| StaticFile { path: format!("{n:0>500}"), digest: Digest::of(b""), size: 0, modified: 0 };
+        (0..files).map(file).collect::<Vec<_>>().into()
+    };
+    let third = list(usize::try_from(LARGEST_LISTS / 3 / 1160).expect("a number"));
+    let mut record = record(&["A", "b"]);
+    for number in 3..=5 {
+        record.begin(Kept { static_files: third.clone(), ..kept(number, &number.to_string()) }, 10);
+    }
+    assert_eq!(record.releases.len(), 5, "there is room for three");
+    record.begin(Kept { static_files: third.clone(), ..kept(6, "f") }, 10);
+    assert_eq!(standings(&record), [(1, "proven"), (4, "unproven"), (5, "unproven"), (6, "on probation")]);
+    assert!(!record.is_too_large());
+    let written = serde_json::to_vec(&third).expect("JSON").len() as u64;
+    assert!(written <= third.bytes(), "{written} of {}", third.bytes());
+    record.begin(Kept { static_files: list(40_000), ..kept(7, "g") }, 10);
+    assert!(record.is_too_large() && record.live == Some(7), "not for the store to keep");
+}
+
+#[test]
+fn what_a_list_takes_up_is_never_underrated() {
+    let file = |path: &str| StaticFile {
+        path: path.to_owned(),
+        digest: Digest::of(b""),
+        size: u64::MAX,
+        modified: u64::MAX,
+    };
+    for path in ["", "a", "\"\"\\\\", "ü/ä", "\u{2028}"] {
+        let list = StaticFiles::from(vec![file(path)]);
+        assert!(serde_json::to_vec(&list).expect("JSON").len() as u64 <= list.bytes(), "{path}");
+        let mut record = record(&["a"]);
+        record.releases.iter_mut().for_each(|kept| kept.static_files = list.clone());
+        let text = serde_json::to_string(&record).expect("JSON");
+        assert_eq!(serde_json::from_str::<Record>(&text).expect("the same"), record);
+    }
 }

@@ -89,6 +89,7 @@ pub(super) fn kept(number: u64, digests: Digests) -> Kept {
         size: 0,
         file: String::new(),
         config_file: None,
+        static_files: Default::default(),
         deployed: 0,
         standing: Standing::Probation,
     }
