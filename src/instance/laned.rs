@@ -236,7 +236,7 @@ mod tests {
     /// A request's turn that is for the slow lane, as of one that has run for long.
     fn long(cores: &Arc<Cores>) -> Arc<Turn> {
         let turn = Load::new(cores.clone(), 1).turn();
-        turn.worked(Duration::from_secs(1));
+        turn.worked(Duration::from_secs(1), false);
         turn
     }
 
@@ -328,7 +328,7 @@ mod tests {
         let cores = Arc::<Cores>::default();
         let load = Load::new(cores, 1);
         let turn = load.turn();
-        turn.worked(Duration::from_secs(1));
+        turn.worked(Duration::from_secs(1), false);
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
         let mut guest = laned(&turn, async move {

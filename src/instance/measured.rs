@@ -117,7 +117,7 @@ impl Runs {
     }
 
     fn end(&self, inside: Duration, waits: bool) {
-        self.turn.worked(inside);
+        self.turn.worked(inside, waits);
         if waits && !self.woken.load(SeqCst) {
             self.turn.pause();
             // It may have been woken since the look.

@@ -261,7 +261,7 @@ impl Drop for Load {
 pub struct Turn {
     load: Arc<Load>,
     is_running: AtomicBool,
-    /// Nanoseconds that the guest has run, in all and last.
+    /// Nanoseconds that the guest has run in all, and last before it waited: without end if it did not.
     ran: AtomicU64,
     last: AtomicU64,
 }
@@ -319,10 +319,10 @@ impl Turn {
         }
     }
 
-    /// The guest has run for so long, once more.
-    pub fn worked(&self, time: Duration) {
+    /// The guest has run for so long, once more, and now waits for something or would go on.
+    pub fn worked(&self, time: Duration, waits: bool) {
         self.ran.fetch_add(nanoseconds(time), Relaxed);
-        self.last.store(nanoseconds(time), Relaxed);
+        self.last.store(if waits { nanoseconds(time) } else { u64::MAX }, Relaxed);
         self.load.worked(time);
     }
 

@@ -101,14 +101,16 @@ fn what_runs_for_long_is_for_the_slow_lane_and_so_is_all_of_a_heavy_pool_whose_r
     let start = Instant::now();
     let load = load(&cores(1), 100);
     let (short, long) = (load.turn(), load.turn());
-    short.worked(LONG / 2);
-    long.worked(LONG);
+    short.worked(LONG / 2, false);
+    long.worked(LONG, false);
     assert_eq!((short.is_for_lane(), long.is_for_lane()), (false, true));
-    long.worked(SHORT / 2);
+    long.worked(SHORT / 2, true);
     assert!(!long.is_for_lane(), "it waits more than it works");
+    long.worked(SHORT / 2, false);
+    assert!(long.is_for_lane(), "it was interrupted soon, by chance");
     drop((short, long));
     for _ in 0..100 {
-        load.turn().worked(LONG_ON_AVERAGE * 2);
+        load.turn().worked(LONG_ON_AVERAGE * 2, true);
     }
     assert!(!load.turn().is_for_lane(), "it is not heavy yet");
     work(&load, start, 0, 10, 0.1);
@@ -116,7 +118,7 @@ fn what_runs_for_long_is_for_the_slow_lane_and_so_is_all_of_a_heavy_pool_whose_r
     work(&load, start, 20, 10, 0.5);
     assert!(load.turn().is_for_lane());
     for _ in 0..100 {
-        load.turn().worked(LONG_ON_AVERAGE / 10);
+        load.turn().worked(LONG_ON_AVERAGE / 10, true);
     }
     work(&load, start, 40, 10, 0.5);
     assert!(!load.turn().is_for_lane(), "many short ones are better off where they are");
