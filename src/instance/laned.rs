@@ -98,16 +98,12 @@ where
                     }
                 },
                 Place::There(errand) => match errand.take(cx) {
-                    State::Back(guest) => Place::Here(guest),
-                    State::Ended(output) => return Poll::Ready(output),
-                    State::Panicked(panic) => resume_unwind(panic),
-                    State::Over => {
+                    Some(State::Back(guest)) => Place::Here(guest),
+                    Some(State::Ended(output)) => return Poll::Ready(output),
+                    Some(State::Panicked(panic)) => resume_unwind(panic),
+                    still => {
+                        *is_away = still.is_some();
                         *place = Place::There(errand);
-                        return Poll::Pending;
-                    }
-                    State::Away | State::Unwanted => {
-                        *place = Place::There(errand);
-                        *is_away = true;
                         return Poll::Pending;
                     }
                 },
@@ -135,7 +131,7 @@ impl<F: Future> Errand<F> {
             State::Back(guest) => {
                 drop(state);
                 guest.set_aside();
-                *self.state.lock() = State::Back(guest);
+                self.put(State::Back(guest));
                 // Who woke it meanwhile took it to be away.
                 if self.woken.load(SeqCst) {
                     self.task.wake();
@@ -143,6 +139,22 @@ impl<F: Future> Errand<F> {
             }
             ended => *state = ended,
         }
+    }
+
+    /// It is back, or has ended. True if it is to be set aside.
+    fn put(&self, back: State<F>) -> bool {
+        let mut state = self.state.lock();
+        let (gone, is_unwanted) = match &*state {
+            // Nobody waits for it: it must not stay here, where it would keep its waker, which is this.
+            State::Over => (back, false),
+            before => {
+                let is_unwanted = matches!(before, State::Unwanted);
+                (std::mem::replace(&mut *state, back), is_unwanted)
+            }
+        };
+        drop(state);
+        drop(gone);
+        is_unwanted
     }
 }
 
@@ -156,14 +168,14 @@ where
         Arc::new(Errand { task, woken: AtomicBool::new(false), state: Mutex::new(State::Away) })
     }
 
-    /// What came of it: it is over for now if the guest waits, which then stays where it is, for this is its waker.
-    fn take(&self, cx: &Context<'_>) -> State<F> {
+    /// What came of it, if anything yet. `None` if the guest waits, which then stays where it is, for this is its waker.
+    fn take(&self, cx: &Context<'_>) -> Option<State<F>> {
         self.task.register(cx.waker());
         let mut state = self.state.lock();
         match &*state {
-            State::Back(_) if !self.woken.load(SeqCst) => State::Over,
-            State::Away | State::Unwanted => State::Away,
-            _ => std::mem::replace(&mut *state, State::Over),
+            State::Back(_) if !self.woken.load(SeqCst) => None,
+            State::Away | State::Unwanted => Some(State::Away),
+            _ => Some(std::mem::replace(&mut *state, State::Over)),
         }
     }
 
@@ -181,21 +193,9 @@ where
             Ok((Poll::Ready(output), _)) => State::Ended(output),
             Err(panic) => State::Panicked(panic),
         };
-        if matches!(*self.state.lock(), State::Unwanted)
-            && let State::Back(guest) = &back
-        {
-            guest.set_aside();
+        if self.put(back) {
+            self.set_aside();
         }
-        let mut state = self.state.lock();
-        let unwanted = match &*state {
-            State::Over => Some(back),
-            _ => {
-                *state = back;
-                None
-            }
-        };
-        drop(state);
-        drop(unwanted);
         self.task.wake();
     }
 }
