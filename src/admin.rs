@@ -26,8 +26,8 @@ use crate::isolation::Record;
 use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
-use crate::public::store::Usage;
-use crate::public::{self};
+use crate::public;
+use crate::public::copies::Usage;
 use crate::registry::{FolderView, Registry};
 use crate::server::body::ResponseBody;
 use crate::server::connection::{Handler, Peer};
@@ -128,7 +128,7 @@ pub struct Deploys {
     pub folder: PathBuf,
     pub compiler: Arc<Compiler>,
     /// Of static files.
-    pub copies: Arc<public::Store>,
+    pub copies: Arc<public::Copies>,
 }
 
 impl AdminHandler {

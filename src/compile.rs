@@ -124,7 +124,7 @@ impl Compiler {
         let engine_kind = EngineKind::of(kind);
         let engine = engines.get(engine_kind).map_err(|error| CompileError::Compile(format!("{error:#}")))?;
         match &self.way {
-            Way::InProcess => checked_compile(engine, kind, bytes),
+            Way::InProcess => checked_compile(engine, bytes),
             Way::Child(program) => {
                 let compatibility = engine::compatibility(engine);
                 let job = job::Job::new(engines.settings(), engine_kind, &compatibility, bytes, &self.limits);
@@ -150,9 +150,9 @@ impl Compiler {
 }
 
 /// What becomes of an app's bytes, wherever it is done.
-fn checked_compile(engine: &wasmtime::Engine, kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
-    prepare::check(bytes).map_err(|refusal| CompileError::Refused(refusal.to_string()))?;
-    engine::compile(engine, bytes, CodeKind::of(kind))
+fn checked_compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let checked = prepare::check(bytes).map_err(|refusal| CompileError::Refused(refusal.to_string()))?;
+    engine::compile(engine, bytes, CodeKind::of(checked.kind))
 }
 
 #[cfg(test)]

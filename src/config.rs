@@ -342,7 +342,7 @@ pub struct Cache {
     pub dir: PathBuf,
     pub max_size: u64,
     /// What the copies of static files may take, of all apps and releases together.
-    pub public: public::store::Room,
+    pub public: public::copies::Room,
 }
 
 #[derive(Debug, Clone, PartialEq)]

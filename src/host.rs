@@ -28,7 +28,7 @@ use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::isolation::Record;
 use crate::machine::Machine;
 use crate::pool::{self, Budget};
-use crate::public::Store as Copies;
+use crate::public::Copies;
 use crate::registry::Registry;
 use crate::release::Release;
 use crate::server::accept::{self, Listener};

@@ -50,7 +50,7 @@ pub use budget::{Budget, Pressure, Wanted};
 pub use cores::{Cores, thread_awoke};
 pub use lane::{Errand, Lane, Presence};
 pub use lease::Lease;
-pub use load::{Load, Turn};
+pub use load::{Load, Turn, nanoseconds};
 
 use shared::Shared;
 

@@ -5,11 +5,11 @@
 //! gets a [`Manifest`] of the copies, by path and digest. What happens in the folder afterwards is the next release's.
 //!
 //! Reading order: [`beneath`] opens files that are surely in a folder; [`tree`] is what is in one, with bounds;
-//! [`store`] keeps the copies, equal ones once; [`manifest`] is what a release knows of them.
+//! [`copies`] keeps the copies, equal ones once; [`manifest`] is what a release knows of them.
 
 pub mod beneath;
+pub mod copies;
 pub mod manifest;
-pub mod store;
 pub mod tree;
 
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use crate::logging::path_text;
 
 pub use beneath::Beneath;
+pub use copies::{Blob, Copies, CopyError, OpenBlob};
 pub use manifest::{Copied, Encoding, Hit, Manifest, Page, Version, manifest};
-pub use store::{Blob, OpenBlob, Store, StoreError};
 pub use tree::{Limits, Tree, tree, tree_counted};
 
 /// The name of the folder beside an app's `app.wasm`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -104,6 +104,16 @@ impl Release {
     pub fn forwarded_prefix(mount: &Mount) -> Option<HeaderValue> {
         let prefix = mount.prefix();
         if prefix.is_empty() { None } else { HeaderValue::from_str(prefix).ok() }
+    }
+
+    /// Puts the mount path that the guest is told into a request's headers, and nobody else's word for it.
+    pub fn tell_prefix(&self, headers: &mut HeaderMap) {
+        const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+        match &self.forwarded_prefix {
+            Some(prefix) => headers.insert(FORWARDED_PREFIX, prefix.clone()),
+            // A client must not tell an app where it is mounted.
+            None => headers.remove(FORWARDED_PREFIX),
+        };
     }
 
     /// Closes the pool to new leases and waits until the leased instances and the downloads under way have ended, at most

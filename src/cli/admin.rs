@@ -16,6 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::{Exit, settings};
 use crate::config::HostConfig;
 use crate::deploy::AppName;
 
@@ -47,6 +48,18 @@ pub fn listener(config: &HostConfig) -> anyhow::Result<SocketAddr> {
     };
     ensure!(admin.port() != 0, "the admin listener has any free port: name the one it got with --admin");
     Ok(admin)
+}
+
+/// What a verb does with an app of a running host, once both are known.
+pub fn with_app(
+    args: &AdminArgs,
+    app: &str,
+    act: impl FnOnce(SocketAddr, AppName) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
+    match settings::load_for(args) {
+        Ok((config, _)) => act(listener(&config)?, app_name(app)?),
+        Err(problems) => Ok(settings::report(&problems)),
+    }
 }
 
 pub fn app_name(text: &str) -> anyhow::Result<AppName> {

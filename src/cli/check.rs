@@ -105,7 +105,7 @@ fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<(String, Rout
     let file = relative(&found.wasm.path);
     let reading = Reading {
         max_size: crate::deploy::MAX_APP_SIZE,
-        store: None,
+        copies: None,
         limits: &|text| policy.public_limits(name, text),
     };
     let files = read(found, &reading).map_err(|error| vec![format!("{file}: {error}")])?;

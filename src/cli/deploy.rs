@@ -61,7 +61,7 @@ struct Place {
 
 impl Deploy {
     pub fn run(self) -> anyhow::Result<Exit> {
-        let (mut config, policy) = match settings::load_with_policy(&self.admin) {
+        let (mut config, policy) = match settings::load_for(&self.admin) {
             Ok(loaded) => loaded,
             Err(problems) => return Ok(settings::report(&problems)),
         };

@@ -8,7 +8,6 @@ use http::Method;
 
 use super::Exit;
 use super::admin::{self, AdminArgs};
-use super::settings;
 use crate::deploy::store::record::{Kept, Record, Standing};
 
 #[derive(Debug, Args)]
@@ -24,22 +23,19 @@ pub struct Releases {
 
 impl Releases {
     pub fn run(self) -> anyhow::Result<Exit> {
-        let config = match settings::load_for(&self.admin) {
-            Ok(config) => config,
-            Err(problems) => return Ok(settings::report(&problems)),
-        };
-        let (listener, app) = (admin::listener(&config)?, admin::app_name(&self.app)?);
-        let record: Record = match admin::ask(listener, Method::GET, &admin::path_of(&app, "releases"))? {
-            Ok(record) => record,
-            Err(reason) => bail!("{app}: {reason}"),
-        };
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&record)?);
-        } else {
-            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-            print!("{}", table(&record, now));
-        }
-        Ok(Exit::Success)
+        admin::with_app(&self.admin, &self.app, |listener, app| {
+            let record: Record = match admin::ask(listener, Method::GET, &admin::path_of(&app, "releases"))? {
+                Ok(record) => record,
+                Err(reason) => bail!("{app}: {reason}"),
+            };
+            if self.json {
+                println!("{}", serde_json::to_string_pretty(&record)?);
+            } else {
+                let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+                print!("{}", table(&record, now));
+            }
+            Ok(Exit::Success)
+        })
     }
 }
 

@@ -6,7 +6,6 @@ use http::Method;
 
 use super::Exit;
 use super::admin::{self, AdminArgs};
-use super::settings;
 use crate::deploy::orders::Obeyed;
 
 #[derive(Debug, Args)]
@@ -19,18 +18,15 @@ pub struct Restart {
 
 impl Restart {
     pub fn run(self) -> anyhow::Result<Exit> {
-        let config = match settings::load_for(&self.admin) {
-            Ok(config) => config,
-            Err(problems) => return Ok(settings::report(&problems)),
-        };
-        let (listener, app) = (admin::listener(&config)?, admin::app_name(&self.app)?);
-        match admin::ask::<Obeyed>(listener, Method::POST, &admin::path_of(&app, "restart"))? {
-            Err(reason) => bail!("{app} is not restarted: {reason}"),
-            Ok(Obeyed { release, replaced: Some(before), .. }) => {
-                println!("{app} is restarted: release {release} is live, release {before} drains");
+        admin::with_app(&self.admin, &self.app, |listener, app| {
+            match admin::ask::<Obeyed>(listener, Method::POST, &admin::path_of(&app, "restart"))? {
+                Err(reason) => bail!("{app} is not restarted: {reason}"),
+                Ok(Obeyed { release, replaced: Some(before), .. }) => {
+                    println!("{app} is restarted: release {release} is live, release {before} drains");
+                }
+                Ok(Obeyed { release, .. }) => println!("{app} is live: release {release}"),
             }
-            Ok(Obeyed { release, .. }) => println!("{app} is live: release {release}"),
-        }
-        Ok(Exit::Success)
+            Ok(Exit::Success)
+        })
     }
 }

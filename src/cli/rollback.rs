@@ -6,7 +6,6 @@ use http::Method;
 
 use super::Exit;
 use super::admin::{self, AdminArgs};
-use super::settings;
 use crate::deploy::orders::Obeyed;
 
 #[derive(Debug, Args)]
@@ -21,21 +20,19 @@ pub struct Rollback {
 
 impl Rollback {
     pub fn run(self) -> anyhow::Result<Exit> {
-        let config = match settings::load_for(&self.admin) {
-            Ok(config) => config,
-            Err(problems) => return Ok(settings::report(&problems)),
-        };
-        let (listener, app) = (admin::listener(&config)?, admin::app_name(&self.app)?);
-        let query = self.release.map_or_else(String::new, |number| format!("?release={number}"));
-        let path = admin::path_of(&app, "rollback") + &query;
-        match admin::ask::<Obeyed>(listener, Method::POST, &path)? {
-            Err(reason) => bail!("{app} is not rolled back: {reason}"),
-            Ok(Obeyed { release, replaced, .. }) => {
-                let drains = replaced.map_or_else(String::new, |before| format!(", release {before} drains"));
-                println!("{app} is rolled back: release {release} is live{drains}");
-                println!("it stays so until the app's file changes");
+        admin::with_app(&self.admin, &self.app, |listener, app| {
+            let query = self.release.map_or_else(String::new, |number| format!("?release={number}"));
+            let path = admin::path_of(&app, "rollback") + &query;
+            match admin::ask::<Obeyed>(listener, Method::POST, &path)? {
+                Err(reason) => bail!("{app} is not rolled back: {reason}"),
+                Ok(Obeyed { release, replaced, .. }) => {
+                    let drains =
+                        replaced.map_or_else(String::new, |before| format!(", release {before} drains"));
+                    println!("{app} is rolled back: release {release} is live{drains}");
+                    println!("it stays so until the app's file changes");
+                }
             }
-        }
-        Ok(Exit::Success)
+            Ok(Exit::Success)
+        })
     }
 }

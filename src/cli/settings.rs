@@ -52,14 +52,9 @@ pub fn load(flags: Overrides) -> Result<(HostConfig, Policy), Vec<Problem>> {
 }
 
 /// The settings of a verb that gives orders to a running host.
-pub fn load_with_policy(args: &AdminArgs) -> Result<(HostConfig, Policy), Vec<Problem>> {
+pub fn load_for(args: &AdminArgs) -> Result<(HostConfig, Policy), Vec<Problem>> {
     let AdminArgs { admin, config } = args;
     load(Overrides { admin: *admin, config: config.clone(), ..Overrides::default() })
-}
-
-/// The same without what apps may do.
-pub fn load_for(args: &AdminArgs) -> Result<HostConfig, Vec<Problem>> {
-    load_with_policy(args).map(|(config, _)| config)
 }
 
 /// Prints all problems and says what kind of failure that is.

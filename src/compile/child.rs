@@ -2,10 +2,10 @@
 
 use std::io::{self, Read};
 
+use super::checked_compile;
 use super::confine::confine;
 use super::job::{Answer, Job};
-use crate::engine::{self, CodeKind, CompileError};
-use crate::prepare;
+use crate::engine::{self, CompileError};
 
 /// Does the job. What is wrong with the app is an answer; an error is what kept the child from giving one.
 pub fn run() -> io::Result<()> {
@@ -31,12 +31,9 @@ fn answer(job: &Job, bytes: &[u8]) -> (Answer, Vec<u8>) {
     if compatibility != job.compatibility {
         return (Answer::Mismatch { compatibility }, Vec::new());
     }
-    let kind = match prepare::check(bytes) {
-        Ok(checked) => CodeKind::of(checked.kind),
-        Err(refusal) => return (Answer::Refused { reason: refusal.to_string() }, Vec::new()),
-    };
-    match engine::compile(&engine, bytes, kind) {
+    match checked_compile(&engine, bytes) {
         Ok(payload) => (Answer::Compiled { compatibility, length: payload.len() as u64 }, payload),
+        Err(CompileError::Refused(reason)) => (Answer::Refused { reason }, Vec::new()),
         Err(CompileError::Compile(reason)) => (Answer::Failed { reason }, Vec::new()),
         Err(other) => (Answer::Failed { reason: other.to_string() }, Vec::new()),
     }

@@ -14,7 +14,7 @@ use super::{
     Policy, Pool, Problem,
 };
 use super::{Server, values};
-use crate::public::store::Room;
+use crate::public::copies::Room;
 use crate::router::Mount;
 
 pub(super) fn read(

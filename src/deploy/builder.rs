@@ -22,7 +22,7 @@ use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, MakeError};
 use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
 use crate::prepare::{self, Checked, Kind, Refusal};
-use crate::public::{Manifest, Store as Copies};
+use crate::public::{Copies, Manifest};
 use crate::registry::{Registry, Starting};
 use crate::release::{CodeOrigin, Release, pool_policy};
 use crate::router::{BadName, BadPath, Mount};

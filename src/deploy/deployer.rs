@@ -8,6 +8,7 @@
 //! about what is told of it all.
 
 mod from_files;
+mod kept;
 mod moving;
 pub mod orders;
 mod restore;
@@ -35,7 +36,7 @@ use super::watcher::Watcher;
 use crate::compile::line::Line;
 use crate::compile::queue::Asked;
 use crate::config;
-use crate::public::Store as Copies;
+use crate::public::Copies;
 use crate::registry::{FolderView, Registry, Starting};
 use crate::release::Release;
 use from_files::{Built, DoneReading};
@@ -286,11 +287,11 @@ impl Deployer {
         self.registry.app(app.as_str())?.live
     }
 
-    fn obeyed(&self, release: &Release, replaced: Option<u64>, already: bool) -> Obeyed {
-        let probation = AppName::parse(&release.app).is_ok_and(|app| self.watched.contains_key(&app));
+    fn obeyed(&self, app: &AppName, release: &Release, replaced: Option<u64>, already: bool) -> Obeyed {
+        let probation = self.watched.contains_key(app);
         let time = u64::try_from(release.config.probation.as_millis()).unwrap_or(u64::MAX);
         Obeyed {
-            app: release.app.to_string(),
+            app: app.to_string(),
             release: release.number,
             replaced,
             url: self.url(release),

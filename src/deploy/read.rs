@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::scan::{Found, Stamp};
 use crate::prepare::Digest;
 use crate::public::manifest::ManifestError;
-use crate::public::{self, Manifest, Store};
+use crate::public::{self, Copies, Manifest};
 
 /// Bytes that an app's config may have.
 const CONFIG_MAX: u64 = 64 << 10;
@@ -50,7 +50,7 @@ pub struct Reading<'r> {
     /// Bytes that the `.wasm` may have.
     pub max_size: u64,
     /// Where its `public/` is copied to; `None`: it is looked at only.
-    pub store: Option<&'r Store>,
+    pub copies: Option<&'r Copies>,
     /// What its `public/` may have, by the text of its config; `None`: it is not served.
     pub limits: &'r dyn Fn(Option<&str>) -> Option<public::Limits>,
 }
@@ -123,11 +123,11 @@ fn read_public(
         if tree.fingerprint() == stamp.fingerprint { Ok(tree) } else { Err(ReadError::Changed) }
     };
     let tree = look()?;
-    let Some(store) = reading.store else { return Ok(None) };
-    let manifest = public::manifest(&folder, &tree, store).map_err(|error| match error {
+    let Some(copies) = reading.copies else { return Ok(None) };
+    let manifest = public::manifest(&folder, &tree, copies).map_err(|error| match error {
         ManifestError::Changed => ReadError::Changed,
         ManifestError::Trouble(trouble) => ReadError::Public(trouble),
-        error @ ManifestError::Store { .. } => ReadError::Copy(error),
+        error @ ManifestError::Copy { .. } => ReadError::Copy(error),
     })?;
     look()?;
     // An empty folder is none: nothing is served of either.

@@ -71,7 +71,7 @@ pub enum LoadError {
     #[error("release {number} has static files that may not be served any more: {trouble}")]
     NotAllowed { number: u64, trouble: public::Trouble },
     #[error("the static files of release {number} can't be copied: {source}")]
-    Copy { number: u64, source: public::StoreError },
+    Copy { number: u64, source: public::CopyError },
     #[error("release {number} can't be read from the store: {source}")]
     Io { number: u64, source: io::Error },
 }

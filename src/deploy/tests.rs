@@ -38,7 +38,7 @@ impl Deployer {
             Step::Retire { app } => return self.log.push(format!("{app} retired")),
             Step::Restore { app } => panic!("nothing is kept of {app}"),
         };
-        let reading = Reading { max_size: 1 << 20, store: None, limits: &|_| None };
+        let reading = Reading { max_size: 1 << 20, copies: None, limits: &|_| None };
         let read = match read(&found, &reading) {
             Ok(read) => read,
             Err(error) => return self.planner.unreadable(&app, &found, &error, self.now),

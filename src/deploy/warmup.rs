@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use http_body_util::BodyExt;
 
 use crate::instance::{Client, GuestBody, GuestRequest, Outcome, exchange};
@@ -16,8 +16,6 @@ use crate::server::body::ResponseBody;
 
 /// Bytes of an answer that are taken; the rest is of no interest.
 const MOST_TAKEN: usize = 1 << 20;
-
-const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// The new release does not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +82,7 @@ fn request(release: &Release, local: SocketAddr, path: &str) -> Result<GuestRequ
     let request = request.header(HOST, named.cloned().unwrap_or_else(|| local.to_string()));
     let (mut parts, ()) = request.body(())?.into_parts();
     parts.headers.insert(USER_AGENT, HeaderValue::from_static("hostler-warmup"));
-    if let Some(prefix) = &release.forwarded_prefix {
-        parts.headers.insert(FORWARDED_PREFIX, prefix.clone());
-    }
+    release.tell_prefix(&mut parts.headers);
     let client =
         Client { remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), local, mount: release.mount.clone() };
     Ok(GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), id: 0, client })

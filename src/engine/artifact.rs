@@ -22,7 +22,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::hash::{Hash, Hasher};
+use std::hash::{self, Hash};
 use std::io::{self, Read};
 use std::num::NonZero;
 use std::os::fd::AsRawFd;
@@ -31,13 +31,12 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use super::thread::give_way_to_all;
 use crate::config::units::{format_duration, format_size};
-use crate::prepare;
+use crate::prepare::{self, Digest, Hasher};
 
 /// Version of the trailer's layout.
 const FORMAT: u32 = 1;
@@ -92,19 +91,19 @@ impl Code {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     kind: CodeKind,
-    id: [u8; 32],
+    id: Digest,
 }
 
 impl Key {
     /// The key of what `engine` makes of prepared bytes whose SHA-256 is `digest`.
     pub fn new(engine: &Engine, kind: CodeKind, digest: &[u8; 32]) -> Key {
-        let mut hasher = KeyHasher(Sha256::new_with_prefix(b"hostler artifact"));
+        let mut hasher = KeyHasher::of("hostler artifact");
         hasher.0.update(prepare::recipe());
         hasher.0.update(kind.tag().to_le_bytes());
         hasher.0.update(digest);
         // Covers Wasmtime's own version, the CPU's features and every setting that shapes code.
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Key { kind, id: hasher.0.finalize().into() }
+        Key { kind, id: hasher.0.finish() }
     }
 
     pub fn kind(&self) -> CodeKind {
@@ -115,7 +114,7 @@ impl Key {
 /// 64 lower-case hexadecimal digits, which also are the artifact's file name.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.id.fmt(f)
     }
 }
 
@@ -154,9 +153,9 @@ pub enum CompileError {
 /// What two engines have in common whose code is interchangeable, as hexadecimal digits: Wasmtime's version, the CPU's
 /// features and every setting that shapes code.
 pub fn compatibility(engine: &Engine) -> String {
-    let mut hasher = KeyHasher(Sha256::new_with_prefix(b"hostler compatibility"));
+    let mut hasher = KeyHasher::of("hostler compatibility");
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher.0.finish().to_string()
 }
 
 /// Threads that one compilation takes at most.
@@ -230,7 +229,7 @@ pub(super) enum Flaw {
 
 /// The trailer that makes an artifact of `payload` under `key`.
 pub(super) fn trailer(key: &Key, payload: &[u8]) -> [u8; TRAILER_LEN] {
-    Trailer::expected(key, payload.len() as u64, Sha256::digest(payload).into()).encode()
+    Trailer::expected(key, payload.len() as u64, *Digest::of(payload).as_bytes()).encode()
 }
 
 /// Verifies the open artifact and loads this same file: whatever happens to its name meanwhile, what was checked is
@@ -257,14 +256,14 @@ fn verify(file: &File, key: &Key) -> Result<u64, Flaw> {
     let found = Trailer::decode(&bytes);
     // The digest costs a read of the whole file, so it comes after all that can be told without.
     found.compare(&Trailer::expected(key, payload_len, found.digest))?;
-    if digest(file, payload_len)? != found.digest {
+    if digest(file, payload_len)?.as_bytes() != &found.digest {
         return Err(Flaw::Mismatch("digest"));
     }
     Ok(payload_len)
 }
 
-fn digest(file: &File, len: u64) -> io::Result<[u8; 32]> {
-    let mut hasher = Sha256::new();
+fn digest(file: &File, len: u64) -> io::Result<Digest> {
+    let mut hasher = Hasher::default();
     let mut chunk = vec![0; 64 * 1024];
     let mut at = 0;
     while at < len {
@@ -274,7 +273,7 @@ fn digest(file: &File, len: u64) -> io::Result<[u8; 32]> {
         hasher.update(part);
         at += want as u64;
     }
-    Ok(hasher.finalize().into())
+    Ok(hasher.finish())
 }
 
 /// Maps the verified file itself: privately, so that nothing written to the mapping reaches the file.
@@ -329,7 +328,14 @@ struct Trailer {
 
 impl Trailer {
     fn expected(key: &Key, payload_len: u64, digest: [u8; 32]) -> Trailer {
-        Trailer { magic: MAGIC, format: FORMAT, kind: key.kind.tag(), payload_len, id: key.id, digest }
+        Trailer {
+            magic: MAGIC,
+            format: FORMAT,
+            kind: key.kind.tag(),
+            payload_len,
+            id: *key.id.as_bytes(),
+            digest,
+        }
     }
 
     fn encode(&self) -> [u8; TRAILER_LEN] {
@@ -385,10 +391,19 @@ fn field<const N: usize>(bytes: &[u8; TRAILER_LEN], at: usize) -> [u8; N] {
     out
 }
 
-/// Takes what is hashed into SHA-256, since the 64 bits of a `Hasher` are too few for a name.
-struct KeyHasher(Sha256);
+/// Takes what is hashed into SHA-256, since the 64 bits of a [`hash::Hasher`] are too few for a name.
+struct KeyHasher(Hasher);
 
-impl Hasher for KeyHasher {
+impl KeyHasher {
+    /// `what` the digest is of, so that it is no other one's.
+    fn of(what: &str) -> KeyHasher {
+        let mut hasher = Hasher::default();
+        hasher.update(what);
+        KeyHasher(hasher)
+    }
+}
+
+impl hash::Hasher for KeyHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use wasmtime::UpdateDeadline;
 
 use crate::engine::thread_cpu_time;
-use crate::pool::Turn;
+use crate::pool::{Turn, nanoseconds};
 
 /// What a guest may use of the processor before it cedes its turn to others that wait for one. Most requests need less,
 /// and end sooner if they run without a break.
@@ -120,10 +120,6 @@ impl CpuClock {
             },
         ))
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Cores {
 
 /// A quarter more than there are threads, so that none stands still while a request is handed over, shared among busy
 /// pools of this weight together.
-pub(super) fn turns(threads: u32, weight: u32, busy: u64) -> u32 {
+fn turns(threads: u32, weight: u32, busy: u64) -> u32 {
     let all = u64::from(threads + threads / 4);
     let weight = u64::from(weight);
     let share = if busy > weight { (all * weight + busy / 2) / busy } else { all };
@@ -220,6 +220,14 @@ mod tests {
         }
         assert!(spell(&cores, &load).await && spell(&cores, &load).await);
         task.abort();
+    }
+
+    #[test]
+    fn busy_pools_share_the_turns_by_their_weights() {
+        assert_eq!(turns(8, 100, 0), 10, "alone");
+        assert_eq!(turns(8, 100, 100), 10, "the only busy one");
+        assert_eq!((turns(8, 100, 400), turns(8, 300, 400)), (3, 8));
+        assert_eq!(turns(1, 1, 1_000), 1, "nobody has none");
     }
 
     #[test]

@@ -7,10 +7,10 @@
 //! the processors by their weights.
 //!
 //! A request *runs* from its lease on, except while its guest waits for something: its [`Turn`] is paused then, and
-//! resumed when the guest is woken, if not too many run. One that has run for long *cedes* its turn where it is interrupted, if
-//! others wait for one: it then goes on in its turn among those that ceded theirs, who alternate with new requests. So a
-//! request that takes seconds delays others of its app no longer than a short one does. Whoever waits for a turn is looked
-//! at each time one ends or is paused.
+//! resumed when the guest is woken, if not too many run. One that has run for long *cedes* its turn where it is
+//! interrupted, if others wait for one: it then goes on in its turn among those that ceded theirs, who alternate with new
+//! requests. So a request that takes seconds delays others of its app no longer than a short one does. Whoever waits for a
+//! turn is looked at each time one ends or is paused.
 //!
 //! Requests that take long, and all of a busy pool whose requests do on the average, run in the slow lane
 //! ([`super::lane`]): so they keep no other from running for longer than it takes the kernel to change threads.
@@ -243,10 +243,15 @@ impl Load {
         if self.queued.load(SeqCst) == 0 && ceded.is_empty() && !too_many {
             return None;
         }
-        let (sender, receiver) = oneshot::channel();
-        ceded.push_back(sender);
-        Some(receiver)
+        Some(place(&mut ceded))
     }
+}
+
+/// The last place among those that have ceded their turns.
+fn place(ceded: &mut VecDeque<oneshot::Sender<()>>) -> oneshot::Receiver<()> {
+    let (sender, place) = oneshot::channel();
+    ceded.push_back(sender);
+    place
 }
 
 impl Drop for Load {
@@ -299,8 +304,7 @@ impl Turn {
             self.resume();
             return None;
         }
-        let (sender, place) = oneshot::channel();
-        self.load.ceded.lock().push_back(sender);
+        let place = place(&mut self.load.ceded.lock());
         // The last one that ran may have left before that.
         self.load.go_on();
         Some(place)
@@ -348,7 +352,8 @@ impl Drop for Turn {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+/// A time as an atomic number can have it.
+pub fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use rustix::fs::{FileType, fstat};
 
 use super::tree::{File, Look, Tree, trouble};
-use super::{Beneath, Blob, Store, StoreError, Trouble};
+use super::{Beneath, Blob, Copies, CopyError, Trouble};
 use crate::prepare::{Digest, Hasher};
 
 /// The static files of one release.
@@ -76,7 +76,7 @@ pub enum ManifestError {
     #[error(transparent)]
     Trouble(#[from] Trouble),
     #[error("public/{}: {source}", crate::logging::path_text(Path::new(path)))]
-    Store { path: String, source: StoreError },
+    Copy { path: String, source: CopyError },
 }
 
 impl Encoding {
@@ -100,20 +100,20 @@ impl Encoding {
     }
 }
 
-/// Copies the files of a tree into the store. Blocks on the file system.
+/// Copies the files of a tree to the place for copies. Blocks on the file system.
 ///
 /// # Errors
 ///
 /// [`ManifestError::Changed`] if a file is no longer what the tree says.
-pub fn manifest(public: &Beneath, tree: &Tree, store: &Store) -> Result<Manifest, ManifestError> {
+pub fn manifest(public: &Beneath, tree: &Tree, copies: &Copies) -> Result<Manifest, ManifestError> {
     let copied = |file: &File| {
-        let blob = copy(public, file, store)?;
+        let blob = copy(public, file, copies)?;
         Ok(Copied { path: file.path.clone(), blob, modified: file.look.changed() })
     };
     Ok(Manifest::of(tree.files.iter().map(copied).collect::<Result<_, ManifestError>>()?))
 }
 
-fn copy(public: &Beneath, file: &File, store: &Store) -> Result<Arc<Blob>, ManifestError> {
+fn copy(public: &Beneath, file: &File, copies: &Copies) -> Result<Arc<Blob>, ManifestError> {
     let path = Path::new(&file.path);
     let open = match public.file(path) {
         Ok(open) => open,
@@ -127,9 +127,9 @@ fn copy(public: &Beneath, file: &File, store: &Store) -> Result<Arc<Blob>, Manif
         if is_file && Look::of(&stat) == file.look { Ok(()) } else { Err(ManifestError::Changed) }
     };
     unchanged()?;
-    let blob = store.keep(&open, file.look.size).map_err(|error| match error {
-        StoreError::Changed => ManifestError::Changed,
-        source => ManifestError::Store { path: file.path.clone(), source },
+    let blob = copies.keep(&open, file.look.size).map_err(|error| match error {
+        CopyError::Changed => ManifestError::Changed,
+        source => ManifestError::Copy { path: file.path.clone(), source },
     })?;
     unchanged()?;
     Ok(blob)

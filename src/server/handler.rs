@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, Method, Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
@@ -27,8 +27,6 @@ use crate::router::NormalPath;
 
 /// How often a request may be routed anew because its release was replaced before it had a lease.
 const MAX_ROUTINGS: u32 = 3;
-
-const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Serves requests from what is live in the registry.
 #[derive(Clone)]
@@ -209,11 +207,7 @@ fn target(uri: &Uri, path: &str) -> Result<Uri, Refusal> {
 
 fn guest_parts(mut parts: Parts, target: Uri, release: &Release) -> Parts {
     parts.uri = target;
-    match &release.forwarded_prefix {
-        Some(prefix) => parts.headers.insert(FORWARDED_PREFIX, prefix.clone()),
-        // A client must not tell an app where it is mounted.
-        None => parts.headers.remove(FORWARDED_PREFIX),
-    };
+    release.tell_prefix(&mut parts.headers);
     parts
 }
 

@@ -263,18 +263,11 @@ async fn a_touched_file_makes_no_release() {
     let host = quick().app("shop", "hello").start().await;
     let file = File::options().write(true).open(host.at("shop.wasm")).expect("the file");
     file.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("another time");
-    seen_by_now(&host, "first").await;
+    host.seen_by_now("first").await;
     host.put_app("shop", "hello");
-    seen_by_now(&host, "second").await;
+    host.seen_by_now("second").await;
     assert_eq!(host.release("shop"), 1);
     assert_eq!(host.release("second"), 3, "only the two others were deployed");
-}
-
-/// Drops another app and waits until it is live: what changed before was dealt with by then, since nothing that is
-/// to be compiled is as quick as finding that bytes are the same.
-async fn seen_by_now(host: &TestHost, name: &str) {
-    host.put_app(name, "hello");
-    host.until("a later app is live", || host.release(name) > 0).await;
 }
 
 const SAME_ROUTE: &str = "[grants.\"*\"]\npaths = [\"/same\", \"/other\"]";
@@ -319,7 +312,7 @@ async fn a_vanished_folder_retires_nothing() {
     stays(&host, "/shop", Duration::from_millis(700), is_hello).await;
     std::fs::remove_dir(&apps).expect("to remove it");
     std::fs::rename(&away, &apps).expect("to move it back");
-    seen_by_now(&host, "later").await;
+    host.seen_by_now("later").await;
     assert!(is_hello(&host.get("/shop").await));
     assert_eq!(host.release("shop"), 1);
     host.remove("shop.wasm");
@@ -332,7 +325,7 @@ async fn hidden_and_unfinished_names_are_not_looked_at() {
     for name in [".hidden.wasm", "x.wasm.tmp", "x.wasm.part", "x.wasm~", ".x.wasm.swp", "notes.txt"] {
         std::fs::copy(guest("hello"), host.at(name)).expect("a copy");
     }
-    seen_by_now(&host, "later").await;
+    host.seen_by_now("later").await;
     let apps: Vec<String> = host.host().status().apps.into_iter().map(|app| app.app).collect();
     assert_eq!(apps, ["later", "shop"]);
     for path in ["/.hidden", "/x", "/x.wasm", "/notes"] {

@@ -4,23 +4,11 @@ use hostler::engine::EngineSettings;
 
 use crate::footprint::Footprint;
 use crate::support::{TestHost, alone, until};
+use crate::versions::version;
 
-/// A command that prints its number: each is another app, and is compiled.
+/// Says its number: each is another app, and is compiled.
 fn numbered(number: u32) -> Vec<u8> {
-    let text = format!("content-type: text/plain\\n\\n{number}\\n");
-    let length = text.len() - 3 * "n".len();
-    let module = format!(
-        r#"(module
-            (import "wasi_snapshot_preview1" "fd_write"
-                (func $write (param i32 i32 i32 i32) (result i32)))
-            (memory (export "memory") 1)
-            (data (i32.const 8) "{text}")
-            (func (export "_start")
-                (i32.store (i32.const 0) (i32.const 8))
-                (i32.store (i32.const 4) (i32.const {length}))
-                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 1024)))))"#
-    );
-    wat::parse_str(module).expect("a module")
+    version(&format!("{number}\n"))
 }
 
 async fn host() -> TestHost {

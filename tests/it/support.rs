@@ -168,6 +168,13 @@ impl TestHost {
         self.put(&format!("{name}.wasm"), std::fs::read(guest(guest_name)).expect("the guest"));
     }
 
+    /// Drops another app and waits until it is live: what changed before was dealt with by then, since nothing that is
+    /// to be compiled is as quick as finding that bytes are the same.
+    pub async fn seen_by_now(&self, name: &str) {
+        self.put_app(name, "hello");
+        self.until("a later app is live", || self.release(name) > 0).await;
+    }
+
     /// Takes a file out of the apps folder.
     pub fn remove(&self, file: &str) {
         std::fs::remove_file(self.at(file)).expect("a file to remove");

@@ -116,12 +116,6 @@ fn rsync(path: &Path, bytes: &[u8], options: &[&str]) {
     assert!(status.expect("rsync, which scripts/install-system installs").success());
 }
 
-/// Drops another app and waits until it is live: what changed before was dealt with by then.
-async fn seen_by_now(host: &TestHost, name: &str) {
-    host.put_app(name, "hello");
-    host.until("a later app is live", || host.release(name) > 0).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_way_of_writing_an_app_makes_one_release_of_it() {
     let host = host().await;
@@ -135,7 +129,7 @@ async fn each_way_of_writing_an_app_makes_one_release_of_it() {
         let live = host.release("shop");
         assert!(live > before, "{way}");
         write(&path, &version.bytes);
-        seen_by_now(&host, &format!("later-{round}")).await;
+        host.seen_by_now(&format!("later-{round}")).await;
         host.until("nothing is wrong with it", || host.problem("shop").is_empty()).await;
         assert_eq!(host.release("shop"), live, "the same bytes again: {way}");
     }
@@ -173,7 +167,7 @@ async fn what_nobody_notifies_is_found_by_looking() {
     let host = host().await;
     let name_outside = host.folder().join("second-name.wasm");
     fs::hard_link(host.at("shop.wasm"), &name_outside).expect("a second name");
-    seen_by_now(&host, "later").await;
+    host.seen_by_now("later").await;
     let version = Version::new(0);
     fs::write(&name_outside, &version.bytes).expect("other bytes");
     assert_eq!(fs::metadata(host.at("shop.wasm")).expect("the file").size(), version.bytes.len() as u64);

@@ -55,7 +55,7 @@ impl Deployer {
             let reading = move || {
                 let limits = |text: Option<&str>| builder.policy.public_limits(name.as_str(), text);
                 let copies = Some(&*builder.copies);
-                read(&files, &Reading { max_size: MAX_APP_SIZE, store: copies, limits: &limits })
+                read(&files, &Reading { max_size: MAX_APP_SIZE, copies, limits: &limits })
             };
             let result = tokio::task::spawn_blocking(reading).await;
             let result = result.unwrap_or(Err(ReadError::Changed));
@@ -158,7 +158,7 @@ impl Deployer {
                 let replaced = before.as_ref().map(|before| before.number);
                 self.watch(&app, &release, before.as_ref());
                 self.went_live(&app, &release, before);
-                Ok(self.obeyed(&release, replaced, false))
+                Ok(self.obeyed(&app, &release, replaced, false))
             }
             Err(DeployError::Refused(Refusal::Incomplete(cut))) => {
                 self.planner.incomplete(&app, digests);

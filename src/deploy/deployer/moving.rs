@@ -30,8 +30,8 @@ impl Deployer {
     }
 
     pub(super) fn moved(&mut self, from: &Arc<Release>, result: Result<Arc<Release>, DeployError>) {
-        let live = self.registry.apps().into_iter().filter_map(|app| app.live);
-        let is_live = live.into_iter().any(|live| Arc::ptr_eq(&live, from));
+        let live = self.registry.app(&from.app).and_then(|app| app.live);
+        let is_live = live.is_some_and(|live| Arc::ptr_eq(&live, from));
         let published = result.and_then(|release| {
             if is_live {
                 self.registry.publish(release.clone())?;

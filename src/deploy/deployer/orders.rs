@@ -216,7 +216,7 @@ impl Deployer {
     pub(super) fn tell_of_known(&mut self, app: &AppName, digests: Digests) {
         let live = self.live(app);
         let came = match (self.planner.outcome(app), live) {
-            (Some(Outcome::Deployed(_)), Some(live)) => Ok(self.obeyed(&live, None, true)),
+            (Some(Outcome::Deployed(_)), Some(live)) => Ok(self.obeyed(app, &live, None, true)),
             (Some(Outcome::Held(_)), _) => Err(OrderError::RolledBack { why: self.why_held(app) }),
             (Some(Outcome::Failed(_, reason)), _) => Err(self.failure(app, reason.clone())),
             (Some(Outcome::Incomplete(_)), _) => Err(self.failure(app, "it is not whole".to_owned())),

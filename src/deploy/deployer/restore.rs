@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::kept::{Copying, RestoreError, build, copying, digests, load};
 use super::orders::{self, Answer, Waiting};
-use super::rollback::{Copying, RestoreError, build, copying, digests, load};
 use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
 use crate::deploy::builder::{Builder, DeployError};
@@ -56,7 +56,7 @@ impl Deployer {
                 self.watch(&app, &release, replaced.as_ref());
                 self.went_live(&app, &release, replaced);
                 self.say_held(&app);
-                Ok(self.obeyed(&release, number, false))
+                Ok(self.obeyed(&app, &release, number, false))
             }
             Ok(None) => {
                 self.planner.nothing_kept(&app);

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
+use super::kept::{Copying, RestoreError, build, copying, digests, load};
 use super::orders::{self, Answer, OrderError, Sender, Waiting};
 use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
-use crate::deploy::builder::{Builder, DeployError, Sources};
+use crate::deploy::builder::Builder;
 use crate::deploy::name::AppName;
 use crate::deploy::read::Digests;
+use crate::deploy::store::Store;
 use crate::deploy::store::record::Record;
-use crate::deploy::store::static_files::To;
-use crate::deploy::store::{LoadError, Store, Stored};
 use crate::metrics::AppCounters;
 use crate::release::Release;
 
@@ -38,17 +36,6 @@ pub(super) struct Ready {
     pub digests: Digests,
     /// The record as it was before.
     pub before: Record,
-}
-
-/// Why a release that is kept can't be made live again.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RestoreError {
-    #[error("{0}")]
-    Load(#[from] LoadError),
-    #[error("release {number} can't be made live again: {error}")]
-    Build { number: u64, error: DeployError },
-    #[error("it was ended: {0}")]
-    Ended(#[from] tokio::task::JoinError),
 }
 
 impl Deployer {
@@ -123,7 +110,7 @@ impl Deployer {
                 let number = replaced.as_ref().map(|replaced| replaced.number);
                 self.went_live(&app, &release, replaced);
                 self.say_held(&app);
-                Ok(self.obeyed(&release, number, false))
+                Ok(self.obeyed(&app, &release, number, false))
             }
             Err(error) => {
                 self.planner.not_restored(&app, false, std::time::Instant::now());
@@ -196,51 +183,4 @@ async fn roll_back(
         before
     });
     Ok(Ready { release, digests, before: before.await? })
-}
-
-/// A place among those whose static files are being copied, for an app of which some are kept.
-pub(super) type Copying = Option<OwnedSemaphorePermit>;
-
-/// To be had before a place in the line, so that those who wait for it keep none from apps without static files.
-pub(super) async fn copying(store: &Store, builder: &Builder, app: &AppName) -> Copying {
-    let record = store.record(app.as_str())?;
-    if record.releases.iter().all(|kept| kept.digests.public.is_none()) {
-        return None;
-    }
-    // It is never closed.
-    builder.copying.clone().acquire_owned().await.ok()
-}
-
-/// Reads a kept release, with those of its static files that are to be served. Blocks.
-pub(super) fn load(store: &Store, builder: &Builder, app: &str, number: u64) -> Result<Stored, LoadError> {
-    let limits = |config: Option<&str>| builder.policy.public_limits(app, config);
-    store.load(app, number, &To { copies: &builder.copies, limits: &limits })
-}
-
-/// What a release is made of that was made again: without its static files, if they are not served any more.
-pub(super) fn digests(release: &Release, kept: Digests) -> Digests {
-    Digests { public: release.files.as_ref().map(|files| files.digest()), ..kept }
-}
-
-/// Builds a kept release. `number`: `None` for the next one.
-pub(super) async fn build(
-    builder: &Arc<Builder>,
-    counters: Arc<AppCounters>,
-    app: &AppName,
-    stored: Stored,
-    number: Option<u64>,
-) -> Result<Arc<Release>, RestoreError> {
-    let Stored { kept, wasm, config, public } = stored;
-    let config_file = kept.config_file.map(|file| std::path::PathBuf::from(file).into_boxed_path());
-    let sources = Sources {
-        app: app.as_str().into(),
-        file: kept.file,
-        wasm,
-        config: config_file.zip(config),
-        public,
-        asked: Asked::default(),
-        number,
-    };
-    let built = builder.build(sources, counters).await;
-    built.map_err(|error| RestoreError::Build { number: kept.number, error })
 }

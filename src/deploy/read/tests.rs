@@ -5,12 +5,12 @@ use std::path::Path;
 use super::super::name::AppName;
 use super::super::scan::{Limits, scan};
 use super::*;
-use crate::public::store::Room;
+use crate::public::copies::{Copies, Room};
 
 const MAX: u64 = 1 << 20;
 
 fn read(found: &Found, max_size: u64) -> Result<ReadApp, ReadError> {
-    super::read(found, &Reading { max_size, store: None, limits: &|_| None })
+    super::read(found, &Reading { max_size, copies: None, limits: &|_| None })
 }
 
 fn found(folder: &Path, name: &str) -> Found {
@@ -108,13 +108,13 @@ fn static_files_are_copied_if_they_are_what_was_seen_and_within_the_limits_of_th
     fs::write(at("shop/app.wasm"), b"code").expect("written");
     fs::write(at("shop/app.toml"), "its text").expect("written");
     fs::write(at("shop/public/a.css"), b"body{}").expect("written");
-    let store = Store::open(cache.path(), Room { memory: 100, disk: 0 }).expect("a store");
+    let copies = Copies::open(cache.path(), Room { memory: 100, disk: 0 }).expect("a place for copies");
     let within = |found: &Found, entries: u64| {
         let limits = |text: Option<&str>| {
             assert_eq!(text, Some("its text"));
             (entries > 0).then_some(public::Limits { entries, size: 100, depth: 1 })
         };
-        super::read(found, &Reading { max_size: MAX, store: Some(&store), limits: &limits })
+        super::read(found, &Reading { max_size: MAX, copies: Some(&copies), limits: &limits })
     };
     let seen = found(folder.path(), "shop");
     let read = within(&seen, 1).expect("readable");

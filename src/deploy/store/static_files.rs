@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::record::Kept;
 use super::{LoadError, Store};
 use crate::prepare::{Digest, Hasher};
-use crate::public::{Copied, Limits, Manifest, OpenBlob, Store as Copies, StoreError, Trouble};
+use crate::public::{Copied, Copies, CopyError, Limits, Manifest, OpenBlob, Trouble};
 
 /// Bytes that are written or compared at once.
 const BLOCK: u64 = 128 << 10;
@@ -137,8 +137,8 @@ impl Store {
             _ => LoadError::Io { number, source },
         })?;
         let blob = copies.keep(&open, file.size).map_err(|error| match error {
-            StoreError::Changed => torn(),
-            StoreError::Read(source) => LoadError::Io { number, source },
+            CopyError::Changed => torn(),
+            CopyError::Read(source) => LoadError::Io { number, source },
             source => LoadError::Copy { number, source },
         })?;
         if blob.digest() != file.digest {

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::files::record_name;
 use super::*;
-use crate::public::store::Room;
-use crate::public::{Limits, Store as Copies};
+use crate::public::copies::Room;
+use crate::public::{Copies, Limits};
 
 struct Fixture {
     folder: tempfile::TempDir,

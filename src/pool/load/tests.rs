@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicU32;
 
 use super::*;
-use crate::pool::cores::{thread_awoke_at, turns};
+use crate::pool::cores::thread_awoke_at;
 
 fn load(cores: &Arc<Cores>, weight: u32) -> Arc<Load> {
     Load::new(Arc::clone(cores), weight)
@@ -41,14 +41,6 @@ fn without_a_thread_that_has_no_rest_no_pool_is_gated() {
     assert!(load.is_gated(later));
     thread_awoke_at(later);
     assert!(!load.is_gated(later));
-}
-
-#[test]
-fn busy_pools_share_the_turns_by_their_weights() {
-    assert_eq!(turns(8, 100, 0), 10, "alone");
-    assert_eq!(turns(8, 100, 100), 10, "the only busy one");
-    assert_eq!((turns(8, 100, 400), turns(8, 300, 400)), (3, 8));
-    assert_eq!(turns(1, 1, 1_000), 1, "nobody has none");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::super::store::Room;
+use super::super::copies::Room;
 use super::super::tree::{Limits, tree};
 use super::*;
 
@@ -10,14 +10,15 @@ const LIMITS: Limits = Limits { entries: 1000, size: 1 << 20, depth: 8 };
 struct Fixture {
     public: tempfile::TempDir,
     _cache: tempfile::TempDir,
-    store: Store,
+    copies: Copies,
 }
 
 impl Fixture {
     fn new(files: &[(&str, &str)]) -> Fixture {
         let cache = tempfile::tempdir().expect("a folder");
-        let store = Store::open(cache.path(), Room { memory: 1 << 20, disk: 1 << 20 }).expect("a store");
-        let fixture = Fixture { public: tempfile::tempdir().expect("a folder"), _cache: cache, store };
+        let copies =
+            Copies::open(cache.path(), Room { memory: 1 << 20, disk: 1 << 20 }).expect("a place for copies");
+        let fixture = Fixture { public: tempfile::tempdir().expect("a folder"), _cache: cache, copies };
         files.iter().for_each(|(path, text)| fixture.write(path, text));
         fixture
     }
@@ -37,7 +38,7 @@ impl Fixture {
     }
 
     fn manifest(&self) -> Manifest {
-        manifest(&self.beneath(), &self.tree(), &self.store).expect("a manifest")
+        manifest(&self.beneath(), &self.tree(), &self.copies).expect("a manifest")
     }
 }
 
@@ -171,10 +172,10 @@ fn what_is_not_what_was_looked_at_is_not_taken() {
         let fixture = Fixture::new(&[("sub/a", "1")]);
         let tree = fixture.tree();
         change(&fixture);
-        let error = manifest(&fixture.beneath(), &tree, &fixture.store).map(|_| ()).expect_err("changed");
+        let error = manifest(&fixture.beneath(), &tree, &fixture.copies).map(|_| ()).expect_err("changed");
         let leads_out = matches!(error, ManifestError::Trouble(Trouble::LinkLeadsOut { .. }));
         assert!(matches!(error, ManifestError::Changed) || leads_out, "{number}: {error}");
-        assert_eq!(fixture.store.usage(), Default::default());
+        assert_eq!(fixture.copies.usage(), Default::default());
     }
 }
 

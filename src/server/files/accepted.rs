@@ -73,8 +73,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::public::store::Room;
-    use crate::public::{Beneath, Hit, Limits, Manifest, Store, manifest, tree};
+    use crate::public::copies::Room;
+    use crate::public::{Beneath, Copies, Hit, Limits, Manifest, manifest, tree};
 
     /// A page `a` of these versions, by suffix, and how many bytes each has.
     fn pages(files: &[(&str, usize)]) -> (Manifest, tempfile::TempDir) {
@@ -83,11 +83,12 @@ mod tests {
             std::fs::write(folder.path().join(format!("a{suffix}")), "x".repeat(*bytes)).expect("written");
         }
         let cache = tempfile::tempdir().expect("a folder");
-        let store = Store::open(cache.path(), Room { memory: 1 << 20, disk: 0 }).expect("a store");
+        let copies =
+            Copies::open(cache.path(), Room { memory: 1 << 20, disk: 0 }).expect("a place for copies");
         let public = Beneath::open(folder.path()).expect("a folder");
         let limits = Limits { entries: 10, size: 1000, depth: 1 };
         let tree = tree(&public, limits).expect("a tree");
-        (manifest(&public, &tree, &Arc::new(store)).expect("a manifest"), cache)
+        (manifest(&public, &tree, &Arc::new(copies)).expect("a manifest"), cache)
     }
 
     fn chosen(manifest: &Manifest, accept: &[&'static str]) -> String {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::public::Blob;
-use crate::public::store::OpenBlob;
+use crate::public::copies::OpenBlob;
 use crate::release::Release;
 use crate::server::body::ResponseBody;
 

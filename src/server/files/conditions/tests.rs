@@ -4,7 +4,7 @@ use http::HeaderName;
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
 
 use super::*;
-use crate::public::store::{Room, Store};
+use crate::public::copies::{Copies, Room};
 
 const TAG: &str = "\"0123\"";
 const DATE: &str = "Sun, 09 Sep 2001 01:46:40 GMT";
@@ -16,8 +16,8 @@ fn version() -> Version {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("file");
     std::fs::write(&path, "0123456789").expect("written");
-    let store = Store::open(folder.path(), Room { memory: 100, disk: 0 }).expect("a store");
-    let blob = store.keep(&std::fs::File::open(path).expect("a file"), 10).expect("kept");
+    let copies = Copies::open(folder.path(), Room { memory: 100, disk: 0 }).expect("a place for copies");
+    let blob = copies.keep(&std::fs::File::open(path).expect("a file"), 10).expect("kept");
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     Version { encoding: None, blob, etag: HeaderValue::from_static(TAG), modified }
 }

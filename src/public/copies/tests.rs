@@ -14,8 +14,8 @@ impl Fixture {
         Fixture { files: TempDir::new().expect("a folder"), cache: TempDir::new().expect("a folder") }
     }
 
-    fn store(&self, room: Room) -> Store {
-        Store::open(self.cache.path(), room).expect("a store")
+    fn copies(&self, room: Room) -> Copies {
+        Copies::open(self.cache.path(), room).expect("a place for copies")
     }
 
     fn file(&self, bytes: &[u8]) -> (File, u64) {
@@ -24,9 +24,9 @@ impl Fixture {
         (File::open(path).expect("a file"), bytes.len() as u64)
     }
 
-    fn keep(&self, store: &Store, bytes: &[u8]) -> Result<Arc<Blob>, StoreError> {
+    fn keep(&self, copies: &Copies, bytes: &[u8]) -> Result<Arc<Blob>, CopyError> {
         let (file, size) = self.file(bytes);
-        store.keep(&file, size)
+        copies.keep(&file, size)
     }
 
     /// Entries of the directories in the cache directory.
@@ -48,40 +48,40 @@ fn large(byte: u8) -> Vec<u8> {
 #[test]
 fn small_copies_are_in_memory_and_large_ones_on_disk() {
     let fixture = Fixture::new();
-    let store = fixture.store(ROOM);
+    let copies = fixture.copies(ROOM);
     let (small, big) =
-        (fixture.keep(&store, b"small").expect("kept"), fixture.keep(&store, &large(1)).expect("kept"));
+        (fixture.keep(&copies, b"small").expect("kept"), fixture.keep(&copies, &large(1)).expect("kept"));
     assert_eq!(small.bytes().map(|bytes| &bytes[..]), Some(&b"small"[..]));
     assert!(big.bytes().is_none());
     assert_eq!((content(&small), content(&big)), (b"small".to_vec(), large(1)));
     assert_eq!((small.digest(), big.digest()), (Digest::of(b"small"), Digest::of(&large(1))));
-    assert_eq!(store.usage(), Usage { files: 2, memory_bytes: 5, disk_bytes: 100_000 });
+    assert_eq!(copies.usage(), Usage { files: 2, memory_bytes: 5, disk_bytes: 100_000 });
 }
 
 #[test]
 fn equal_contents_are_kept_once_and_go_with_their_last_owner() {
     let fixture = Fixture::new();
-    let store = fixture.store(ROOM);
-    let first = fixture.keep(&store, &large(1)).expect("kept");
-    let second = fixture.keep(&store, &large(1)).expect("kept");
+    let copies = fixture.copies(ROOM);
+    let first = fixture.keep(&copies, &large(1)).expect("kept");
+    let second = fixture.keep(&copies, &large(1)).expect("kept");
     assert!(Arc::ptr_eq(&first, &second));
     drop(first);
-    store.sweep();
+    copies.sweep();
     assert_eq!((content(&second), fixture.on_disk()), (large(1), 1));
     let being_read = second.open().expect("open");
     drop(second);
-    store.sweep();
-    assert_eq!((store.usage(), fixture.on_disk()), (Usage::default(), 0));
+    copies.sweep();
+    assert_eq!((copies.usage(), fixture.on_disk()), (Usage::default(), 0));
     assert_eq!(being_read.read_at(99_999, 1).expect("still there for who reads it"), &[1][..]);
-    assert_eq!(content(&fixture.keep(&store, &large(1)).expect("kept")), large(1));
+    assert_eq!(content(&fixture.keep(&copies, &large(1)).expect("kept")), large(1));
 }
 
 #[test]
 fn a_copy_is_what_the_file_was_whatever_becomes_of_it() {
     let fixture = Fixture::new();
-    let store = fixture.store(ROOM);
+    let copies = fixture.copies(ROOM);
     for bytes in [b"small".to_vec(), large(1)] {
-        let blob = fixture.keep(&store, &bytes).expect("kept");
+        let blob = fixture.keep(&copies, &bytes).expect("kept");
         let open = blob.open().expect("open");
         fs::OpenOptions::new()
             .write(true)
@@ -97,42 +97,42 @@ fn a_copy_is_what_the_file_was_whatever_becomes_of_it() {
 #[test]
 fn a_file_of_another_size_has_changed() {
     let fixture = Fixture::new();
-    let store = fixture.store(ROOM);
+    let copies = fixture.copies(ROOM);
     for bytes in [b"small".to_vec(), large(1)] {
         for wrong in [bytes.len() as u64 - 1, bytes.len() as u64 + 1] {
             let (file, _) = fixture.file(&bytes);
-            assert!(matches!(store.keep(&file, wrong), Err(StoreError::Changed)), "{wrong}");
+            assert!(matches!(copies.keep(&file, wrong), Err(CopyError::Changed)), "{wrong}");
         }
     }
-    assert_eq!((store.usage(), fixture.on_disk()), (Usage::default(), 0));
+    assert_eq!((copies.usage(), fixture.on_disk()), (Usage::default(), 0));
 }
 
 #[test]
 fn memory_that_is_full_sends_small_files_to_disk_and_a_full_disk_is_an_error() {
     let fixture = Fixture::new();
-    let store = fixture.store(Room { memory: 8, disk: 150_000 });
-    let first = fixture.keep(&store, b"12345").expect("kept");
-    let second = fixture.keep(&store, b"67890").expect("kept");
+    let copies = fixture.copies(Room { memory: 8, disk: 150_000 });
+    let first = fixture.keep(&copies, b"12345").expect("kept");
+    let second = fixture.keep(&copies, b"67890").expect("kept");
     assert!(first.bytes().is_some() && second.bytes().is_none());
     assert_eq!(content(&second), b"67890");
-    let big = fixture.keep(&store, &large(1)).expect("kept");
-    let message = fixture.keep(&store, &large(2)).map_err(|error| error.to_string());
+    let big = fixture.keep(&copies, &large(1)).expect("kept");
+    let message = fixture.keep(&copies, &large(2)).map_err(|error| error.to_string());
     assert!(message.is_err_and(|message| message.contains("more than 150000 bytes of disk")));
-    assert_eq!(store.usage().disk_bytes, 100_005);
+    assert_eq!(copies.usage().disk_bytes, 100_005);
     drop((big, first));
-    fixture.keep(&store, &large(2)).expect("there is room again");
+    fixture.keep(&copies, &large(2)).expect("there is room again");
 }
 
 #[test]
 fn what_a_host_that_was_killed_has_left_is_removed_and_a_living_ones_is_not() {
     let fixture = Fixture::new();
-    let living = fixture.store(ROOM);
+    let living = fixture.copies(ROOM);
     let blob = fixture.keep(&living, &large(1)).expect("kept");
     let left = fixture.cache.path().join("public-left");
     fs::create_dir(&left).expect("created");
     fs::write(left.join("0"), "x").expect("written");
     fs::write(fixture.cache.path().join("an artifact"), "x").expect("written");
-    let other = fixture.store(ROOM);
+    let other = fixture.copies(ROOM);
     assert!(!left.exists() && fixture.cache.path().join("an artifact").exists());
     assert_eq!(content(&blob), large(1));
     drop((living, other, blob));
@@ -146,16 +146,16 @@ fn what_a_host_that_was_killed_has_left_is_removed_and_a_living_ones_is_not() {
 #[test]
 fn a_copy_that_somebody_has_cleaned_up_is_made_anew() {
     let fixture = Fixture::new();
-    let store = fixture.store(ROOM);
-    let first = fixture.keep(&store, &large(1)).expect("kept");
+    let copies = fixture.copies(ROOM);
+    let first = fixture.keep(&copies, &large(1)).expect("kept");
     for entry in fs::read_dir(fixture.cache.path()).expect("listed") {
         fs::remove_dir_all(entry.expect("an entry").path()).expect("removed");
     }
     assert!(first.open().is_err());
-    let second = fixture.keep(&store, &large(1)).expect("kept");
+    let second = fixture.keep(&copies, &large(1)).expect("kept");
     assert_eq!(content(&second), large(1));
     drop(first);
-    assert!(Arc::ptr_eq(&second, &fixture.keep(&store, &large(1)).expect("kept")), "the later one is found");
-    store.sweep();
-    assert_eq!(store.usage(), Usage { files: 1, memory_bytes: 0, disk_bytes: 100_000 });
+    assert!(Arc::ptr_eq(&second, &fixture.keep(&copies, &large(1)).expect("kept")), "the later one is found");
+    copies.sweep();
+    assert_eq!(copies.usage(), Usage { files: 1, memory_bytes: 0, disk_bytes: 100_000 });
 }

@@ -47,7 +47,7 @@ pub struct Usage {
 
 /// Why a file could not be copied.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum CopyError {
     #[error("it changed while it was being read")]
     Changed,
     #[error(
@@ -63,7 +63,7 @@ pub enum StoreError {
 
 /// Keeps copies. One for the host.
 #[derive(Debug)]
-pub struct Store {
+pub struct Copies {
     cache_dir: PathBuf,
     /// Made when the first copy needs it.
     dir: Mutex<Option<Dir>>,
@@ -91,7 +91,7 @@ enum Place {
 struct Books {
     blobs: HashMap<Digest, Weak<Blob>>,
     usage: Usage,
-    /// Files of copies that nobody has any more, and their bytes: removing takes time, so [`Store::sweep`] does it.
+    /// Files of copies that nobody has any more, and their bytes: removing takes time, so [`Copies::sweep`] does it.
     unused: Vec<(PathBuf, u64)>,
 }
 
@@ -102,11 +102,11 @@ struct Dir {
     dir: TempDir,
 }
 
-impl Store {
-    /// A store beside the code cache, whose directory is known to be ours alone.
-    pub fn open(cache_dir: &Path, room: Room) -> io::Result<Store> {
+impl Copies {
+    /// A place for copies beside the code cache, whose directory is known to be ours alone.
+    pub fn open(cache_dir: &Path, room: Room) -> io::Result<Copies> {
         remove_leftovers(cache_dir)?;
-        Ok(Store {
+        Ok(Copies {
             cache_dir: cache_dir.to_owned(),
             dir: Mutex::new(None),
             room,
@@ -119,8 +119,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Changed`] if it has any other size.
-    pub fn keep(&self, file: &File, size: u64) -> Result<Arc<Blob>, StoreError> {
+    /// [`CopyError::Changed`] if it has any other size.
+    pub fn keep(&self, file: &File, size: u64) -> Result<Arc<Blob>, CopyError> {
         if size <= SMALL {
             let bytes = read_whole(file, size)?;
             let digest = Digest::of(&bytes);
@@ -166,7 +166,7 @@ impl Store {
         })
     }
 
-    fn keep_small(&self, digest: Digest, bytes: Bytes) -> Result<Arc<Blob>, StoreError> {
+    fn keep_small(&self, digest: Digest, bytes: Bytes) -> Result<Arc<Blob>, CopyError> {
         let len = bytes.len() as u64;
         {
             let mut books = self.books.lock();
@@ -177,7 +177,7 @@ impl Store {
             }
         }
         self.keep_on_disk(len, |copy| {
-            copy.write_all(&bytes).map_err(StoreError::Write)?;
+            copy.write_all(&bytes).map_err(CopyError::Write)?;
             Ok(digest)
         })
     }
@@ -186,12 +186,12 @@ impl Store {
     fn keep_on_disk(
         &self,
         len: u64,
-        write: impl FnOnce(&mut File) -> Result<Digest, StoreError>,
-    ) -> Result<Arc<Blob>, StoreError> {
+        write: impl FnOnce(&mut File) -> Result<Digest, CopyError>,
+    ) -> Result<Arc<Blob>, CopyError> {
         self.sweep();
         self.reserve(len)?;
         let created = self.create();
-        let written = created.map_err(StoreError::Write).and_then(|(path, mut file)| {
+        let written = created.map_err(CopyError::Write).and_then(|(path, mut file)| {
             let written = write(&mut file);
             if written.is_err() {
                 // On failure it stays until the directory goes.
@@ -219,11 +219,11 @@ impl Store {
         Ok((path, file))
     }
 
-    fn reserve(&self, len: u64) -> Result<(), StoreError> {
+    fn reserve(&self, len: u64) -> Result<(), CopyError> {
         let mut books = self.books.lock();
         let wanted = books.usage.disk_bytes.saturating_add(len);
         if wanted > self.room.disk {
-            return Err(StoreError::Full { limit: self.room.disk });
+            return Err(CopyError::Full { limit: self.room.disk });
         }
         books.usage.disk_bytes = wanted;
         Ok(())
@@ -344,15 +344,15 @@ fn remove_leftovers(cache_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn read_whole(file: &File, size: u64) -> Result<Bytes, StoreError> {
+fn read_whole(file: &File, size: u64) -> Result<Bytes, CopyError> {
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     // One byte more than there should be, to see a file that grows.
-    file.take(size + 1).read_to_end(&mut bytes).map_err(StoreError::Read)?;
-    if bytes.len() as u64 == size { Ok(bytes.into()) } else { Err(StoreError::Changed) }
+    file.take(size + 1).read_to_end(&mut bytes).map_err(CopyError::Read)?;
+    if bytes.len() as u64 == size { Ok(bytes.into()) } else { Err(CopyError::Changed) }
 }
 
 /// Reads a file of `size` bytes from its beginning, writes it to `copy`, and says what was read.
-fn pass(file: &File, size: u64, copy: &mut impl Write) -> Result<Digest, StoreError> {
+fn pass(file: &File, size: u64, copy: &mut impl Write) -> Result<Digest, CopyError> {
     let mut hasher = Hasher::default();
     let mut block = vec![0; BLOCK];
     let mut at = 0;
@@ -360,18 +360,18 @@ fn pass(file: &File, size: u64, copy: &mut impl Write) -> Result<Digest, StoreEr
         let read = match file.read_at(&mut block, at) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(StoreError::Read(error)),
+            Err(error) => return Err(CopyError::Read(error)),
         };
         let bytes = block.get(..read).unwrap_or_default();
         at += read as u64;
         if at > size || (read == 0 && at < size) {
-            return Err(StoreError::Changed);
+            return Err(CopyError::Changed);
         }
         if read == 0 {
             return Ok(hasher.finish());
         }
         hasher.update(bytes);
-        copy.write_all(bytes).map_err(StoreError::Write)?;
+        copy.write_all(bytes).map_err(CopyError::Write)?;
     }
 }
 
