@@ -169,7 +169,7 @@ pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>,
 }
 
 /// Compiles and loads checked bytes for one use, and does with the code what is to be done: all in threads that give way
-/// to all others. Blocks for as long as that takes.
+/// to all others, unless it is `urgent`. Blocks for as long as that takes.
 ///
 /// The whole process has no more of them than processors: one that a second of them keeps from running may hold a lock
 /// of the allocator or the kernel that a request needs.
@@ -177,8 +177,12 @@ pub fn compile_once<T: Send>(
     engine: &Engine,
     bytes: &[u8],
     kind: CodeKind,
+    urgent: bool,
     then: impl FnOnce(Code) -> T + Send,
 ) -> Result<T, CompileError> {
+    if urgent {
+        return load_bytes(engine, &compile(engine, bytes, kind)?, kind).map(then);
+    }
     static THREADS: OnceLock<Result<rayon::ThreadPool, String>> = OnceLock::new();
     let threads = THREADS.get_or_init(|| {
         let threads = compile_threads(usize::MAX).start_handler(|_| give_way_to_all()).build();

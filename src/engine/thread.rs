@@ -61,8 +61,7 @@ pub fn give_way_to_all() {
     std::thread::yield_now();
 }
 
-/// Tests run many hosts in one process, on few processors: there the others of a thread are not one's own.
-const NICEST: i32 = if cfg!(debug_assertions) { 5 } else { 19 };
+const NICEST: i32 = 19;
 
 /// Does the calling thread?
 #[cfg(test)]

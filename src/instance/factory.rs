@@ -160,11 +160,13 @@ impl ColdCode {
         let (engines, kind, wasm) = (engines.clone(), self.kind, self.wasm.clone());
         // It takes a request's time and not a deploy's: it must not keep others from theirs.
         let presence = self.cores.lane().enter();
+        let urgent = self.cores.lane().is_starved();
         let compiled = tokio::task::spawn_blocking(move || {
             let _presence = presence;
             let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
             let link = |code| AppCode::link(kind, &code).map_err(|error| format!("{error:#}"));
-            compile_once(engine, &wasm, CodeKind::of(kind), link).map_err(|error| error.to_string())?
+            compile_once(engine, &wasm, CodeKind::of(kind), urgent, link)
+                .map_err(|error| error.to_string())?
         });
         match compiled.await {
             Ok(code) => code.map_err(|error| failed(&error)),

@@ -5,8 +5,9 @@
 //! instruction, and at once if the two priorities are far enough apart ([`give_way_to_all`]).
 //!
 //! Such a thread gets hardly anything while the others are never at rest. So as long as there is work here, busy pools
-//! leave it its share of the time ([`super::cores`]). Other programs don't: where they leave it none, guests stay in the
-//! serving threads ([`Lane::is_stuck`]).
+//! leave it its share of the time ([`super::cores`]). Other programs don't: where they leave it next to none, the lane is
+//! *starved*, and what would come here is done in the threads that serve requests, until the lane has been seen to get on
+//! again ([`Lane::is_starved`]).
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -19,8 +20,11 @@ use tokio::sync::Notify;
 
 use crate::engine::give_way_to_all;
 
-/// A lane in which nothing comes to its end for so long is stuck: one poll of a guest takes 2 ms of a processor.
-const STUCK: Duration = Duration::from_millis(50);
+/// A lane is starved where an errand takes so long: one poll of a guest takes 2 ms of a processor.
+const STARVED: Duration = Duration::from_millis(50);
+
+/// So long after the last errand it is tried anew whether the lane is starved.
+const ANEW: Duration = Duration::from_secs(1);
 
 /// Something to be done in the slow lane. Whoever wants to know of its panics has to catch them.
 pub type Errand = Box<dyn FnOnce() + Send>;
@@ -42,14 +46,22 @@ struct Inner {
 #[derive(Default)]
 struct Errands {
     /// No more than there are instances.
-    waiting: VecDeque<(Errand, Presence)>,
+    waiting: VecDeque<Waiting>,
     threads: u32,
     idle: usize,
     /// Those that are being done.
     under_way: usize,
     /// When one was done, or came where there was none.
     moved: Option<Instant>,
+    is_starved: bool,
     is_closed: bool,
+}
+
+struct Waiting {
+    errand: Errand,
+    since: Instant,
+    /// None if it only tries how long it takes.
+    presence: Option<Presence>,
 }
 
 /// There is something to be done at the lowest priority, until this is dropped.
@@ -67,7 +79,7 @@ impl Lane {
     /// # Errors
     /// The errand: no thread can be started for it.
     pub fn run(&self, errand: Errand, most: u32) -> Result<(), Errand> {
-        let presence = self.enter();
+        let presence = Some(self.enter());
         let mut errands = self.0.errands.lock();
         if errands.waiting.len() >= errands.idle && errands.threads < most {
             self.start_thread(&mut errands);
@@ -75,13 +87,17 @@ impl Lane {
         if errands.threads == 0 {
             return Err(errand);
         }
-        if errands.waiting.is_empty() && errands.under_way == 0 {
-            errands.moved = Some(Instant::now());
-        }
-        errands.waiting.push_back((errand, presence));
-        drop(errands);
-        self.0.some.notify_one();
+        self.push(&mut errands, errand, presence);
         Ok(())
+    }
+
+    fn push(&self, errands: &mut Errands, errand: Errand, presence: Option<Presence>) {
+        let since = Instant::now();
+        if errands.is_empty() {
+            errands.moved = Some(since);
+        }
+        errands.waiting.push_back(Waiting { errand, since, presence });
+        self.0.some.notify_one();
     }
 
     fn start_thread(&self, errands: &mut Errands) {
@@ -106,11 +122,26 @@ impl Lane {
         Presence(Arc::clone(&self.0))
     }
 
-    /// Does nothing in it come to its end? Then other programs leave it no time.
-    pub(super) fn is_stuck(&self) -> bool {
-        let errands = self.0.errands.lock();
-        let is_empty = errands.waiting.is_empty() && errands.under_way == 0;
-        !is_empty && errands.moved.is_some_and(|moved| moved.elapsed() > STUCK)
+    /// Do other programs leave it next to no time? Then whatever is urgent is better done elsewhere.
+    ///
+    /// It is found by what is done here, and where nothing is, by an errand that does nothing: no request has to find it.
+    pub fn is_starved(&self) -> bool {
+        let mut errands = self.0.errands.lock();
+        let unmoved = errands.moved.map(|moved| moved.elapsed());
+        if !errands.is_empty() {
+            // While it goes on it says nothing of how it will end.
+            if unmoved.is_some_and(|unmoved| unmoved > STARVED) {
+                errands.found(true);
+            }
+        } else if unmoved.is_none_or(|unmoved| unmoved > ANEW) {
+            if errands.threads == 0 {
+                self.start_thread(&mut errands);
+            }
+            if errands.threads > 0 {
+                self.push(&mut errands, Box::new(|| {}), None);
+            }
+        }
+        errands.is_starved
     }
 
     pub(super) fn present(&self) -> u32 {
@@ -140,11 +171,25 @@ impl Drop for Lane {
     }
 }
 
+impl Errands {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+
+    fn found(&mut self, is_starved: bool) {
+        if self.is_starved != is_starved {
+            tracing::debug!(is_starved, "the slow lane");
+        }
+        self.is_starved = is_starved;
+    }
+}
+
 impl Inner {
     fn work(&self) {
         let mut errands = self.errands.lock();
+        let mut free = Instant::now();
         loop {
-            if let Some((errand, presence)) = errands.waiting.pop_front() {
+            if let Some(Waiting { errand, since, presence }) = errands.waiting.pop_front() {
                 errands.under_way += 1;
                 drop(errands);
                 // A thread is not lost over it.
@@ -152,7 +197,10 @@ impl Inner {
                 drop(presence);
                 errands = self.errands.lock();
                 errands.under_way -= 1;
-                errands.moved = Some(Instant::now());
+                let now = Instant::now();
+                errands.found(now - free.max(since) > STARVED);
+                errands.moved = Some(now);
+                free = now;
             } else if errands.is_closed {
                 return;
             } else {
@@ -202,7 +250,7 @@ mod tests {
         assert!(lane.run(Box::new(move || last.send("never").unwrap()), 1).is_ok());
         has_begun.recv().unwrap();
         assert_eq!((lane.present(), lane.take_peak()), (2, 2));
-        while !lane.is_stuck() {
+        while !lane.is_starved() {
             std::thread::yield_now();
         }
         drop(lane);
@@ -224,6 +272,26 @@ mod tests {
         while lane.present() > 0 {
             std::thread::yield_now();
         }
-        assert!(!lane.is_stuck(), "it is empty");
+    }
+
+    #[test]
+    fn one_that_was_starved_is_tried_anew_without_a_request() {
+        let lane = Lane::default();
+        assert!(lane.run(Box::new(|| std::thread::sleep(2 * STARVED)), 1).is_ok());
+        while lane.present() > 0 {
+            std::thread::yield_now();
+        }
+        assert!(lane.is_starved() && lane.is_starved());
+        let later = |lane: &Lane| lane.0.errands.lock().moved = Instant::now().checked_sub(2 * ANEW);
+        later(&lane);
+        assert!(lane.is_starved(), "as long as it has not been seen to get on");
+        while lane.is_starved() {
+            // On a busy machine it may have been too slow this time.
+            if lane.0.errands.lock().is_empty() {
+                later(&lane);
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(lane.take_peak(), 1, "what was tried is nothing to leave time for");
     }
 }

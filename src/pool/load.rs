@@ -333,7 +333,7 @@ impl Turn {
     /// Is the guest to run in the slow lane, if it goes on to run?
     pub fn is_for_lane(&self) -> bool {
         let is_long = || self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane();
-        self.last.load(Relaxed) >= nanoseconds(SHORT) && is_long() && !self.load.cores.lane().is_stuck()
+        self.last.load(Relaxed) >= nanoseconds(SHORT) && is_long() && !self.load.cores.lane().is_starved()
     }
 
     /// Has the errand done in the slow lane; here and now, if that can't be.
