@@ -37,6 +37,7 @@ fn pool(size: u32, on_end: OnEnd) -> Pool<Nothing> {
         queue_size: 1_000,
         queue_timeout: Duration::from_secs(60),
         idle_time: Duration::from_secs(60),
+        sleep_after: None,
         on_end,
         weight: 1,
         max_lifetime: None,

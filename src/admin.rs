@@ -88,6 +88,8 @@ pub struct ReleaseStatus {
     pub mode: Mode,
     pub reset: Reset,
     pub code: String,
+    /// An app that is not in use has its code on disk only; one in mode `cold` has always.
+    pub code_in_memory: bool,
     /// How good it is known to be, if releases are kept.
     pub standing: Option<&'static str>,
     /// The app's share of the budget beside others.
@@ -188,6 +190,7 @@ impl AdminHandler {
                         mode: release.config.mode,
                         reset: release.config.reset,
                         code: release.code.to_string(),
+                        code_in_memory: release.pool.manager().has_code(),
                         standing: store.and_then(|store| store.standing(&release.app, release.number)),
                         weight: release.config.weight,
                         max_instances: release.max_instances,

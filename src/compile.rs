@@ -31,12 +31,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use crate::config;
 use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines};
 use crate::prepare::{self, Kind};
 use line::{Line, Place};
 use process::{Children, Program};
+use queue::{Asked, Standing};
 
 /// Where the compiler runs.
 pub enum Way {
@@ -131,6 +133,23 @@ impl Compiler {
                 self.children.run(program, &job, bytes, &self.limits)
             }
         }
+    }
+
+    /// Waits for a place, and compiles. Blocks, outside of the runtime.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn compile_in_turn(
+        &self,
+        runtime: &Handle,
+        standing: Standing,
+        asked: Asked,
+        engines: &Engines,
+        kind: Kind,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, CompileError> {
+        let place = runtime.block_on(self.line.place(standing, asked)).map_err(|_| CompileError::Stopped)?;
+        self.compile(&place, engines, kind, bytes)
     }
 
     /// Ends all compilations, and lets no other one begin.

@@ -137,7 +137,7 @@ pub struct AppConfig {
     pub path: Option<String>,
     /// Environment variables the guest sees, ordered by name.
     pub env: Vec<(String, String)>,
-    /// Idle instances that are made before the first request and kept from then on; none in a mode without any.
+    /// Idle instances that are made before the first request and kept while the app is in use; none in a mode without any.
     pub min_instances: u32,
     /// Instances in all, idle and leased: also the bound on this app's requests in flight. `None`: as many as there
     /// is room for, which is then shared out by `weight`.
@@ -146,6 +146,8 @@ pub struct AppConfig {
     pub weight: u32,
     /// How long an instance above `min_instances` may stay idle.
     pub idle_time: Duration,
+    /// Without a request for so long neither instances nor code are kept in memory. `None`: they always are.
+    pub code_idle_time: Option<Duration>,
     /// How old an idle instance may become. `None`: however old.
     pub max_lifetime: Option<Duration>,
     /// Connections that the app's database takes in all.

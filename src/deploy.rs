@@ -21,6 +21,7 @@ pub mod plan;
 mod probation;
 pub mod read;
 pub mod scan;
+mod shelf;
 pub mod store;
 mod warmup;
 pub mod watcher;

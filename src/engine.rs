@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{
-    COMPILE_THREADS, Code, CodeKind, CompileError, compatibility, compile, compile_once, load_bytes,
+    COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_once, load_bytes,
 };
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use descriptors::close_inherited;

@@ -171,6 +171,7 @@ impl Host {
             control: control_handle,
             engines: engines.clone(),
             cache,
+            store,
             copies,
             budget: budget.clone(),
         };
@@ -285,8 +286,7 @@ impl Host {
         orders: orders::Incoming,
     ) {
         let Some(control) = &self.control else { return };
-        let (deployer, progress) =
-            Deployer::new(&config.apps, builder, self.registry.clone(), self.store.clone(), orders);
+        let (deployer, progress) = Deployer::new(&config.apps, builder, self.registry.clone(), orders);
         self.progress = progress;
         self.background.spawn_on(deployer.run(self.stop.clone(), engines_replaced), control.handle());
     }

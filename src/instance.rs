@@ -1,6 +1,6 @@
 //! An instance: a Wasmtime store, the instantiated app in it, and its host state; the unit of pooling.
 //!
-//! In reading order: [`factory`] makes instances and resets them, [`call`] runs one request's guest code in an
+//! In reading order: [`factory`] makes instances of the code in [`linked`] and resets them, [`call`] runs one request's guest code in an
 //! instance, [`exchange`] drives that call and takes its response while it runs. [`state`], [`limits`], [`clock`]
 //! and [`output`] are what an instance's store holds; [`cgi`] and [`outbound`] are the two protocols that
 //! Wasmtime's WASI crates don't bring.
@@ -11,6 +11,7 @@ mod exchange;
 mod factory;
 mod laned;
 mod limits;
+mod linked;
 mod measured;
 mod output;
 mod pipe;
@@ -25,6 +26,7 @@ pub use call::{Answer, Client, GuestBody, GuestRequest};
 pub use clock::CpuTimeExceeded;
 pub use exchange::{Failure, Outcome, exchange};
 pub use factory::{AppCode, ColdCode, Factory, MakeError};
+pub use linked::{LinkedCode, Shelf};
 pub use state::InstancePolicy;
 
 use std::sync::Arc;

@@ -70,12 +70,16 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Bytes of memory that an instance holds.
     fn memory(&self, instance: &Self::Instance) -> usize;
+
+    /// The pool is asleep and has no instance: what is needed to make one may be given up until then. Called again and
+    /// again as long as that is so.
+    fn rest(&self) {}
 }
 
 /// How many instances a pool has, who may wait for one, and what happens after a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Idle instances that are made before the first request and kept from then on.
+    /// Idle instances that are made before the first request and kept from then on, except in a pool that is asleep.
     pub min_idle: u32,
     /// Instances in all, whatever they do; at least 1.
     pub max: u32,
@@ -87,6 +91,9 @@ pub struct Policy {
     pub queue_timeout: Duration,
     /// How long an instance above `min_idle` and what is worth keeping may stay idle.
     pub idle_time: Duration,
+    /// After so long without a request the pool is asleep until the next one: it keeps no instance, and its manager
+    /// rests. `None` for never.
+    pub sleep_after: Option<Duration>,
     pub on_end: OnEnd,
     /// The app's part of what all apps share, in relation to the others' weights; at least 1.
     pub weight: u32,
@@ -197,6 +204,8 @@ pub struct Stats {
     pub is_overloaded: bool,
     /// The pool keeps the processors busy: its requests take turns.
     pub is_busy: bool,
+    /// No request has come for long: no instance is kept.
+    pub is_asleep: bool,
     /// Instances made.
     pub made: u64,
     /// Attempts to make one that returned an error.

@@ -43,8 +43,8 @@ pub enum AppError {
 
 /// Keys of an app that say where it is served: here that is always by its name.
 const ROUTE: [&str; 2] = ["hosts", "path"];
-/// Keys that are refused in the modes that keep no instances.
-const INSTANCES: [&str; 3] = ["idle_time", "min_instances", "reset"];
+/// Keys that are refused in modes that keep no instances, or no code.
+const INSTANCES: [&str; 4] = ["code_idle_time", "idle_time", "min_instances", "reset"];
 
 impl App {
     /// Finds an app by its name in the folder, or by its file.

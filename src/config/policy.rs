@@ -144,6 +144,7 @@ impl Request<'_> {
             max_instances: limits.bounded(Number::MaxInstances),
             weight: limits.count(Number::Weight),
             idle_time: limits.time(Number::IdleTime),
+            code_idle_time: limits.bounded_time(Number::CodeIdleTime),
             max_lifetime: limits.bounded_time(Number::MaxLifetime),
             backend_connections: limits.bounded(Number::BackendConnections),
             connections_per_instance: limits.count(Number::ConnectionsPerInstance),
@@ -179,6 +180,12 @@ impl Request<'_> {
             let granted = modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ");
             let message = format!("{mode} is not among the modes of [grants.\"{name}\"]: {granted}");
             self.doc.problem("mode", own.map(|given| given.at), message);
+        }
+        if mode == Mode::Cold
+            && let Some(given) = self.own.limits.get(Number::CodeIdleTime)
+        {
+            let message = "mode cold keeps no code, so leave this key out or use cached".to_owned();
+            self.doc.problem("code_idle_time", Some(given.at), message);
         }
         if matches!(mode, Mode::Cold | Mode::Cached) {
             let idle = [

@@ -326,6 +326,7 @@ fn a_default_app_has_the_documented_numbers() {
         (1, None, Duration::from_secs(60))
     );
     assert_eq!((config.weight, config.max_lifetime), (100, Some(Duration::from_secs(3_600))));
+    assert_eq!(config.code_idle_time, Some(Duration::from_secs(24 * 3_600)));
     assert_eq!((config.backend_connections, config.connections_per_instance), (None, 1));
     assert_eq!(config.most_instances(), None);
     assert_eq!((config.memory_limit, config.cpu_time), (128 << 20, Duration::from_secs(10)));

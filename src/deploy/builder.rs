@@ -10,6 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::shelf;
+use super::store::Store;
 use super::warmup::{WarmupError, warm_up};
 use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
@@ -18,7 +20,7 @@ use crate::engine::{
     Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Source, units,
 };
 use crate::instance::outbound::OutboundClient;
-use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, MakeError};
+use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, LinkedCode, MakeError};
 use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
 use crate::prepare::{self, Checked, Kind, Refusal};
@@ -75,6 +77,8 @@ pub struct Sources {
 pub struct Builder {
     pub engines: Arc<EnginesInUse>,
     pub cache: Arc<CodeCache>,
+    /// What is deployed is kept there; `None` if nothing can be.
+    pub store: Option<Arc<Store>>,
     /// The copies of static files.
     pub copies: Arc<Copies>,
     pub policy: Arc<config::Policy>,
@@ -153,9 +157,7 @@ impl Builder {
         standing: Standing,
         asked: Asked,
     ) -> Result<Vec<u8>, CompileError> {
-        let place = self.control.block_on(self.compiler.line().place(standing, asked));
-        let place = place.map_err(|_| CompileError::Stopped)?;
-        self.compiler.compile(&place, engines, kind, wasm)
+        self.compiler.compile_in_turn(&self.control, standing, asked, engines, kind, wasm)
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
@@ -170,7 +172,8 @@ impl Builder {
         });
         let factory = match code {
             PreparedCode::Loaded(code) => {
-                Factory::new(engines, AppCode::link(checked.kind, &code).map_err(link_error)?, policy)
+                let code = AppCode::link(checked.kind, &code).map_err(link_error)?;
+                Factory::new(engines, LinkedCode::new(code, shelf::Kept::of(self, &checked)), policy)
             }
             PreparedCode::Cold(wasm) => {
                 let (compiling, cores) = (self.compiling.clone(), self.budget.cores().clone());

@@ -116,12 +116,10 @@ enum Done {
 }
 
 impl Deployer {
-    /// `store`: `None` if releases can't be kept.
     pub fn new(
         apps: &config::Apps,
         builder: Builder,
         registry: Arc<Registry>,
-        store: Option<Arc<Store>>,
         orders: Incoming,
     ) -> (Deployer, watch::Receiver<Progress>) {
         let (progress, receiver) = watch::channel(Progress::default());
@@ -130,6 +128,7 @@ impl Deployer {
             scan_interval: apps.scan_interval,
             planner: Planner::new(apps.settle_time),
             address: builder.address,
+            store: builder.store.clone(),
             builder: Arc::new(builder),
             registry,
             jobs: JoinSet::new(),
@@ -138,7 +137,6 @@ impl Deployer {
             is_blind: false,
             rested_at: Instant::now(),
             looks: 0,
-            store,
             orders,
             ordered: BTreeMap::new(),
             awaited: BTreeMap::new(),

@@ -153,6 +153,11 @@ impl CodeCache {
         None
     }
 
+    /// Is there an artifact of `key`? It may still turn out to be torn.
+    pub fn has(&self, key: &Key) -> bool {
+        self.dir.size(&key.to_string()).is_some()
+    }
+
     /// Stores a payload made by [`artifact::compile`] under `key`, in place of any that is there, and makes room by
     /// removing the least recently used others.
     pub fn store(&self, key: &Key, payload: &[u8]) -> io::Result<()> {

@@ -9,7 +9,10 @@ use tokio::sync::oneshot;
 
 use super::measured::Measured;
 use super::outbound::{OutboundClient, OutboundLimits};
-use super::{Answer, AppCode, Client, Factory, GuestBody, GuestRequest, Instance, InstancePolicy, MakeError};
+use super::{
+    Answer, AppCode, Client, Factory, GuestBody, GuestRequest, Instance, InstancePolicy, LinkedCode,
+    MakeError,
+};
 use crate::config::Policy;
 use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines};
 use crate::metrics::AppCounters;
@@ -44,7 +47,7 @@ impl App {
             outbound,
         };
         let code = AppCode::link(checked.kind, &loaded.code).map_err(failed)?;
-        Ok(App { factory: Factory::new(engines, code, Arc::new(policy)) })
+        Ok(App { factory: Factory::new(engines, LinkedCode::new(code, None), Arc::new(policy)) })
     }
 
     /// # Errors

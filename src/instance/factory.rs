@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{p2, p3};
 
 use super::clock::CpuClock;
+use super::linked::LinkedCode;
 use super::measured::Measured;
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
@@ -79,7 +80,7 @@ impl AppCode {
         }
     }
 
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self {
             AppCode::Http02(_) => Kind::Http02,
             AppCode::Http03(_) => Kind::Http03,
@@ -89,7 +90,7 @@ impl AppCode {
     }
 
     /// What was linked.
-    fn code(&self) -> Code {
+    pub(super) fn code(&self) -> Code {
         match self {
             AppCode::Http02(pre) => Code::Component(pre.instance_pre().component().clone()),
             AppCode::Http03(pre) => Code::Component(pre.instance_pre().component().clone()),
@@ -98,7 +99,7 @@ impl AppCode {
         }
     }
 
-    fn engine(&self) -> &wasmtime::Engine {
+    pub(super) fn engine(&self) -> &wasmtime::Engine {
         match self {
             AppCode::Http02(pre) => pre.engine(),
             AppCode::Http03(pre) => pre.engine(),
@@ -184,13 +185,13 @@ pub struct Factory {
 }
 
 enum CodeSource {
-    Linked(AppCode),
+    Linked(LinkedCode),
     Cold(ColdCode),
 }
 
 impl Factory {
     /// `engines`: those that the code was loaded into.
-    pub fn new(engines: Arc<Engines>, code: AppCode, policy: Arc<InstancePolicy>) -> Factory {
+    pub fn new(engines: Arc<Engines>, code: LinkedCode, policy: Arc<InstancePolicy>) -> Factory {
         Factory::of(engines, CodeSource::Linked(code), policy)
     }
 
@@ -201,6 +202,14 @@ impl Factory {
     /// The engines that its instances are in.
     pub fn engines(&self) -> &Arc<Engines> {
         &self.engines
+    }
+
+    /// Is there code in memory to make instances of?
+    pub fn has_code(&self) -> bool {
+        match &self.source {
+            CodeSource::Linked(code) => code.is_here(),
+            CodeSource::Cold(_) => false,
+        }
     }
 
     /// Makes the same instances in other engines, whose code `load` gets from what was linked here.
@@ -214,10 +223,7 @@ impl Factory {
     ) -> wasmtime::Result<Factory> {
         let source = match &self.source {
             CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
-            CodeSource::Linked(app) => {
-                let engine = engines.get(EngineKind::of(app.kind()))?;
-                CodeSource::Linked(AppCode::link(app.kind(), &load(engine, &app.code())?)?)
-            }
+            CodeSource::Linked(code) => CodeSource::Linked(code.moved(engines, load)?),
         };
         Ok(Factory::of(engines.clone(), source, self.policy.clone()))
     }
@@ -243,7 +249,10 @@ impl pool::Manager for Factory {
 
     async fn make(&self) -> Result<Instance, MakeError> {
         match &self.source {
-            CodeSource::Linked(code) => self.instantiate(code).await,
+            CodeSource::Linked(code) => {
+                let code = code.get(&self.engines).await.map_err(|error| MakeError::Compile(error.into()))?;
+                self.instantiate(&code).await
+            }
             CodeSource::Cold(code) => self.instantiate(&code.compile(&self.engines).await?).await,
         }
     }
@@ -261,6 +270,12 @@ impl pool::Manager for Factory {
 
     fn memory(&self, instance: &Instance) -> usize {
         instance.memory()
+    }
+
+    fn rest(&self) {
+        if let CodeSource::Linked(code) = &self.source {
+            code.leave();
+        }
     }
 }
 

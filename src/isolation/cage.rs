@@ -13,7 +13,8 @@ use crate::config::{AppConfig, Mode, Policy};
 use crate::engine::{self, CodeKind, EngineKind, Engines};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::instance::{
-    AppCode, Client, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, Outcome, exchange,
+    AppCode, Client, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, LinkedCode,
+    Outcome, exchange,
 };
 use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::{Budget, Pool};
@@ -184,7 +185,7 @@ impl Cage {
             let engine = engines.get(setup.engine).map_err(CheckError::of)?;
             let code = engine::load_bytes(engine, payload, code_kind).map_err(CheckError::of)?;
             let code = AppCode::link(kind, &code).map_err(CheckError::of)?;
-            Factory::new(engines.clone(), code, policy)
+            Factory::new(engines.clone(), LinkedCode::new(code, None), policy)
         };
         let units = engine::units(&checked.facts);
         let policy = pool_policy(&config, setup.instances);

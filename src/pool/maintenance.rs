@@ -54,6 +54,9 @@ impl<M: Manager> Shared<M> {
         discard_all(retired);
         // Whoever has waited for too long while nothing else happened.
         self.settle();
+        if self.with(|books| books.slots.is_at_rest()) {
+            self.manager.rest();
+        }
         tended
     }
 

@@ -70,6 +70,8 @@ pub struct Slots<I, W, E> {
     target: u32,
     pressure: Pressure,
     backoff: Backoff<E>,
+    /// No request has come for `sleep_after`.
+    asleep: bool,
     closed: bool,
     totals: Stats,
 }
@@ -109,6 +111,7 @@ impl<I, W, E: Clone> Slots<I, W, E> {
             pressure: Pressure::None,
             policy,
             backoff: Backoff::new(),
+            asleep: false,
             closed: false,
             totals: Stats::default(),
         }
@@ -120,7 +123,7 @@ impl<I, W, E: Clone> Slots<I, W, E> {
             return None;
         }
         let ready = self.pop_idle()?;
-        self.spares.arrived();
+        self.arrived();
         Some(ready)
     }
 
@@ -129,7 +132,7 @@ impl<I, W, E: Clone> Slots<I, W, E> {
         if self.closed {
             return Ask::Closed;
         }
-        self.spares.arrived();
+        self.arrived();
         if !self.waiters.is_empty() || !has_turn {
             return Ask::Wait;
         }
@@ -304,12 +307,22 @@ impl<I, W, E: Clone> Slots<I, W, E> {
     /// Looks anew how many idle instances are worth keeping. To be called about once a second.
     pub fn tick(&mut self, now: Instant) {
         self.spares.tick(now);
+        if self.leased > 0 || !self.waiters.is_empty() {
+            self.spares.busy(now);
+        }
+        self.asleep = self.policy.sleep_after.is_some_and(|time| self.spares.quiet_for(now) >= time);
         let worth = self.spares.target(now, self.policy.idle_time).min(self.policy.max_idle);
         self.target = match self.pressure {
+            _ if self.asleep => 0,
             Pressure::None => self.policy.min_idle.max(worth),
             Pressure::Growth => self.policy.min_idle,
             Pressure::Spares | Pressure::Shed => 0,
         };
+    }
+
+    /// Asleep, and no instance is left.
+    pub fn is_at_rest(&self) -> bool {
+        self.asleep && self.total() == 0
     }
 
     /// Are fewer idle, or on their way to be, than are worth keeping, with room for more?
@@ -338,13 +351,12 @@ impl<I, W, E: Clone> Slots<I, W, E> {
     }
 
     /// An idle instance that has lived for too long, or the oldest above what is worth keeping if it has been idle for
-    /// `idle_time`; it is leaving now. When memory is scarce all go.
+    /// `idle_time`; it is leaving now. When memory is scarce all go, and when no request has come for long.
     pub fn retire(&mut self, now: Instant) -> Option<I> {
         let is_spent = |idle: &Idle<I>| idle.expires.is_some_and(|expires| expires <= now);
         let idle_for = |idle: &Idle<I>| now.saturating_duration_since(idle.since);
         let too_many = self.idle.len() as u32 > self.target.max(self.floor());
-        let idle_time =
-            if self.pressure >= Pressure::Spares { Duration::ZERO } else { self.policy.idle_time };
+        let idle_time = if self.keeps_none() { Duration::ZERO } else { self.policy.idle_time };
         let place = match self.idle.iter().position(is_spent) {
             Some(place) => place,
             None if too_many && self.idle.front().is_some_and(|idle| idle_for(idle) >= idle_time) => 0,
@@ -395,6 +407,7 @@ impl<I, W, E: Clone> Slots<I, W, E> {
             waiting: self.waiters.len(),
             target: self.target,
             is_overloaded: self.waiters.is_overloaded(),
+            is_asleep: self.asleep,
             arrivals: self.spares.rate().round() as u64,
             cost_micros: (self.spares.cost() * 1e6).round() as u64,
             ..self.totals
@@ -442,7 +455,16 @@ impl<I, W, E: Clone> Slots<I, W, E> {
 
     /// Idle instances that nobody else gets.
     fn floor(&self) -> u32 {
-        if self.pressure >= Pressure::Spares { 0 } else { self.policy.min_idle }
+        if self.keeps_none() { 0 } else { self.policy.min_idle }
+    }
+
+    fn keeps_none(&self) -> bool {
+        self.asleep || self.pressure >= Pressure::Spares
+    }
+
+    fn arrived(&mut self) {
+        self.asleep = false;
+        self.spares.arrived();
     }
 
     fn pop_idle(&mut self) -> Option<I> {

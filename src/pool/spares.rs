@@ -18,6 +18,8 @@ pub struct Spares {
     arrived: u64,
     ticked: Option<Instant>,
     last_arrival: Option<Instant>,
+    /// The last tick at which a request was under way; the first one, if there was none.
+    busy: Option<Instant>,
     /// Arrivals a second.
     fast: f64,
     slow: f64,
@@ -43,6 +45,7 @@ impl Spares {
         if arrived > 0 {
             self.last_arrival = Some(now);
         }
+        self.busy.get_or_insert(now);
         let Some(before) = self.ticked.replace(now) else { return };
         let passed = now.saturating_duration_since(before).as_secs_f64();
         if passed <= 0.0 {
@@ -59,6 +62,17 @@ impl Spares {
     pub fn target(&self, now: Instant, idle_time: Duration) -> u32 {
         let is_active = self.last_arrival.is_some_and(|last| now.saturating_duration_since(last) < idle_time);
         if is_active { stock(self.rate(), self.cost).max(1) } else { 0 }
+    }
+
+    /// A request is under way.
+    pub fn busy(&mut self, now: Instant) {
+        self.busy = Some(now);
+    }
+
+    /// For how long no request has come or been under way, as far as ticks tell.
+    pub fn quiet_for(&self, now: Instant) -> Duration {
+        let since = self.last_arrival.max(self.busy);
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Arrivals a second.
@@ -120,10 +134,12 @@ mod tests {
         let mut spares = Spares::default();
         spares.tick(start);
         assert_eq!(spares.target(start, idle_time), 0);
+        assert_eq!(spares.quiet_for(after(start, 1.0)), Duration::from_secs(1));
         spares.arrived();
         spares.tick(after(start, 1.0));
         assert_eq!(spares.target(after(start, 60.0), idle_time), 1);
         assert_eq!(spares.target(after(start, 61.0), idle_time), 0);
+        assert_eq!(spares.quiet_for(after(start, 61.0)), idle_time);
     }
 
     #[test]

@@ -308,6 +308,37 @@ async fn what_was_idle_for_too_long_is_retired() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_without_requests_falls_asleep_and_the_next_one_wakes_it() {
+    let sleep_after = Duration::from_secs(600);
+    let rig = Rig::new(Policy { min_idle: 1, sleep_after: Some(sleep_after), ..pooled(3) });
+    rig.pool.prewarm().await.unwrap();
+    let is_asleep = || {
+        rig.tend();
+        rig.pool.stats().is_asleep
+    };
+    for _ in 0..2 {
+        let lease = rig.lease().await;
+        assert!(!is_asleep());
+        advance(sleep_after).await;
+        assert!(!is_asleep(), "a request is under way");
+        lease.end(CLEAN);
+        until(|| rig.pool.stats().idle > 0 && rig.pool.stats().resetting == 0).await;
+        assert!(!is_asleep(), "it has just ended");
+        advance(sleep_after).await;
+        assert!(is_asleep());
+        assert_eq!(rig.fake.take_rests(), 0, "instances are on their way out");
+        until(|| rig.alive() == 0).await;
+        assert!(is_asleep() && is_asleep());
+        assert_eq!(rig.fake.take_rests(), 2);
+    }
+    rig.lease().await.end(CLEAN);
+    assert!(!is_asleep());
+    until(|| rig.pool.stats().idle == 1).await;
+    assert_eq!(rig.fake.take_rests(), 0);
+    rig.ends_whole().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_failures_took_is_topped_up() {
     let rig = Rig::new(Policy { min_idle: 2, ..pooled(2) });
     rig.fake.make_fails.set(true);

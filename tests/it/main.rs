@@ -9,6 +9,7 @@ mod wire;
 
 mod accounts;
 mod admin;
+mod asleep;
 mod brake;
 mod budget;
 mod cache;

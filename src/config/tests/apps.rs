@@ -64,6 +64,10 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "shop.toml:1: backend_connections: 2 are too few for one instance, which holds 3",
         ),
         (
+            "mode = \"cold\"\ncode_idle_time = \"1m\"",
+            "shop.toml:2: code_idle_time: mode cold keeps no code, so leave this key out or use cached",
+        ),
+        (
             "mode = \"cached\"\nmax_lifetime = \"1m\"",
             "shop.toml:2: max_lifetime: mode cached keeps no instances, so leave this key out or use pooled",
         ),

@@ -46,6 +46,25 @@ impl Store {
         Ok((wasm.into(), config))
     }
 
+    /// An app's code, as far as can be told without reading it.
+    pub fn has(&self, digest: Digest) -> bool {
+        self.dir.size(&digest.to_string()).is_some()
+    }
+
+    /// An app's code that is kept. Blocks.
+    ///
+    /// # Errors
+    /// It can't be read, or is torn.
+    pub fn code(&self, digest: Digest) -> io::Result<Bytes> {
+        let name = digest.to_string();
+        let size = self.dir.size(&name).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = self.read(&name, size)?;
+        match Digest::of(&bytes) == digest {
+            true => Ok(bytes.into()),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is torn")),
+        }
+    }
+
     /// At most one byte more than `largest`.
     pub(super) fn read(&self, name: &str, largest: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();

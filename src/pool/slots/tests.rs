@@ -12,6 +12,7 @@ fn policy(max: u32, on_end: OnEnd) -> Policy {
         queue_size: 4,
         queue_timeout: Duration::from_secs(1),
         idle_time: Duration::from_secs(60),
+        sleep_after: None,
         on_end,
         weight: 1,
         max_lifetime: None,

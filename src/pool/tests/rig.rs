@@ -24,6 +24,7 @@ pub fn policy(max: u32, min_idle: u32, max_idle: u32, on_end: OnEnd) -> Policy {
         queue_size: 8,
         queue_timeout: QUEUE_TIMEOUT,
         idle_time: IDLE_TIME,
+        sleep_after: None,
         on_end,
         weight: 1,
         max_lifetime: None,
@@ -110,6 +111,7 @@ pub struct State {
     /// Slots of an allocator that are taken.
     alive: AtomicUsize,
     most_alive: AtomicUsize,
+    rests: AtomicUsize,
     /// The budget to be looked at when an instance is dropped, and the most that was free then.
     pub watched: OnceLock<Budget>,
     most_free: AtomicU32,
@@ -149,6 +151,11 @@ impl State {
         self.most_alive.load(SeqCst)
     }
 
+    /// How often the pool has said since this was last asked that it needs nothing now.
+    pub fn take_rests(&self) -> usize {
+        self.rests.swap(0, SeqCst)
+    }
+
     pub fn most_free(&self) -> u32 {
         self.most_free.load(SeqCst)
     }
@@ -181,6 +188,10 @@ impl Manager for Fake {
 
     fn memory(&self, creature: &Creature) -> usize {
         creature.memory
+    }
+
+    fn rest(&self) {
+        self.rests.fetch_add(1, SeqCst);
     }
 }
 

@@ -1,5 +1,4 @@
 use std::io;
-use std::net::SocketAddr;
 
 use super::*;
 use crate::server::connection::Limits;
@@ -95,9 +94,8 @@ async fn what_does_not_end_in_time_is_aborted_and_counted() {
     assert!(streaming.rest().await.is_err(), "half a body must not seem whole");
 }
 
-/// Asks again and again on kept connections until it is told to go; returns the answers it got.
-async fn ask_until_told(address: SocketAddr) -> Result<usize, String> {
-    let mut client = Raw::connect(address).await;
+/// Asks again and again on one connection until it is told to go; returns the answers it got.
+async fn ask_until_told(mut client: Raw) -> Result<usize, String> {
     for answered in 0.. {
         client.get("/hello").await;
         match client.try_answer("GET").await {
@@ -114,7 +112,11 @@ async fn ask_until_told(address: SocketAddr) -> Result<usize, String> {
 async fn no_request_is_lost_by_a_drain_under_load() {
     for round in 0..30 {
         let edge = Edge::start(patient());
-        let clients: Vec<_> = (0..32).map(|_| tokio::spawn(ask_until_told(edge.address))).collect();
+        let mut clients = Vec::new();
+        for _ in 0..32 {
+            // Connected before the drain: from its beginning on nobody is let in.
+            clients.push(tokio::spawn(ask_until_told(edge.connect().await)));
+        }
         let warm = 64 + round * 10;
         eventually("there is load", || edge.app.started() > warm).await;
         edge.drain.begin();

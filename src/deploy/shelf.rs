@@ -1,0 +1,69 @@
+//! Where a release's code is while it is not in memory: in the code cache, or else in the store as the app's bytes, to be
+//! compiled again.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use wasmtime::Engine;
+
+use super::builder::Builder;
+use super::store::Store;
+use crate::compile::Compiler;
+use crate::compile::queue::{Asked, Standing};
+use crate::engine::{CodeCache, CodeKind, CompileError, EngineKind, Engines, Key, Loaded};
+use crate::instance::Shelf;
+use crate::prepare::{Checked, Digest, Kind};
+
+pub(super) struct Kept {
+    kind: Kind,
+    digest: Digest,
+    cache: Arc<CodeCache>,
+    store: Arc<Store>,
+    compiler: Arc<Compiler>,
+    control: Handle,
+}
+
+impl Kept {
+    /// That of a release which is being built: nothing without a store.
+    pub(super) fn of(builder: &Builder, checked: &Checked) -> Option<Arc<dyn Shelf>> {
+        Some(Arc::new(Kept {
+            kind: checked.kind,
+            digest: checked.digest,
+            cache: builder.cache.clone(),
+            store: builder.store.clone()?,
+            compiler: builder.compiler.clone(),
+            control: builder.control.clone(),
+        }))
+    }
+
+    fn compile(&self, engines: &Engines) -> Result<Vec<u8>, CompileError> {
+        tracing::warn!(
+            digest = %self.digest,
+            "the code of an app that was idle is in the code cache no more and is compiled again: raise max_size under \
+             [cache], or code_idle_time"
+        );
+        let wasm = self.store.code(self.digest).map_err(|error| {
+            CompileError::Load(format!(
+                "the app's bytes can't be read from the store ({error}); restart the app"
+            ))
+        })?;
+        // A request waits for it.
+        let asked = Asked::default();
+        asked.note();
+        self.compiler.compile_in_turn(&self.control, Standing::Ready, asked, engines, self.kind, &wasm)
+    }
+}
+
+impl Shelf for Kept {
+    fn has(&self, engine: &Engine) -> bool {
+        let key = Key::new(engine, CodeKind::of(self.kind), self.digest.as_bytes());
+        self.cache.has(&key) && self.store.has(self.digest)
+    }
+
+    fn load(&self, engines: &Engines) -> Result<Loaded, CompileError> {
+        let engine = engines.get(EngineKind::of(self.kind));
+        let engine = engine.map_err(|error| CompileError::Compile(format!("{error:#}")))?;
+        let compile = || self.compile(engines);
+        self.cache.code_with(engine, CodeKind::of(self.kind), self.digest.as_bytes(), compile)
+    }
+}
