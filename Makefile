@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile troubles leavers slow-writes redeploys soak crashes side-by-side
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile bench-deploy bench-hostile troubles leavers slow-writes redeploys soak crashes side-by-side
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -59,6 +59,12 @@ bench-account: ## How much of the processor time the apps account for (1 minute)
 
 bench-compile: ## What compiling a 30 MB app does to another app's latencies (some minutes)
 	cargo bench --bench load -- compile
+
+bench-deploy: ## What deploys of an app at full load do to its own latencies (4 minutes)
+	cargo bench --bench load -- deploy
+
+bench-hostile: ## What a folder full of harm does to a neighbour (4 minutes)
+	cargo bench --bench load -- hostile
 
 troubles: ## 50 guests of each kind that never ends, at once (some GiB of memory, a minute)
 	cargo test --test it clocks::fifty -- --ignored --nocapture

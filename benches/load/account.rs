@@ -1,15 +1,10 @@
 //! How much of the host's processor time the apps account for, by the size of a request: the time inside their guests
 //! and that for their upkeep. What is left is the host's own: sockets, HTTP, scheduling.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use bytes::Bytes;
 use hostler::compare::bench::{CpuReading, Table};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
 use crate::stage::{Host, Stage};
@@ -49,10 +44,10 @@ pub async fn run(stage: &Stage) -> anyhow::Result<()> {
 
 async fn measure(stage: &Stage, host: &Host, case: &'static str, path: &str) -> anyhow::Result<Found> {
     host.closed_loop(stage, path, 200, CONNECTIONS, WARM_UP).await?;
-    let (cpu, account) = (CpuReading::of(host.server.pid())?, account(host.admin).await?);
+    let (cpu, account) = (CpuReading::of(host.server.pid())?, account(host).await?);
     let outcome = host.closed_loop(stage, path, 200, CONNECTIONS, DURATION).await?;
     let process = CpuReading::of(host.server.pid())?.since(&cpu);
-    let (guest, upkeep) = self::account(host.admin).await?;
+    let (guest, upkeep) = self::account(host).await?;
     let each = |nanoseconds: u64| nanoseconds as f64 / 1e3 / outcome.counts.right.max(1) as f64;
     Ok(Found {
         case,
@@ -64,10 +59,8 @@ async fn measure(stage: &Stage, host: &Host, case: &'static str, path: &str) -> 
 }
 
 /// Nanoseconds of the app: inside its guests, and for their upkeep.
-async fn account(admin: SocketAddr) -> anyhow::Result<(u64, u64)> {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let answer = client.get(format!("http://{admin}/status").parse()?).await?;
-    let status: serde_json::Value = serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?;
+async fn account(host: &Host) -> anyhow::Result<(u64, u64)> {
+    let status = host.status().await?;
     let of = |name: &str| status["apps"][0]["requests"][name].as_u64().context("the status lacks a figure");
     Ok((of("cpu_nanos")?, of("upkeep_nanos")?))
 }

@@ -6,6 +6,8 @@
 //! - `brake`: what an app that can't start costs (`make bench-brake`)
 //! - `account`: how much of the processor time the apps account for (`make bench-account`)
 //! - `compile`: what compiling a large app does to another app (`make bench-compile`)
+//! - `deploy`: what deploys of an app do to its own latencies (`make bench-deploy`)
+//! - `hostile`: what a folder full of harm does to a neighbour (`make bench-hostile`)
 //!
 //! Each prints a table and writes its figures to `target/load/`. Needs the guests: `make guests`. With
 //! `HOSTLER_BENCH_PROGRAM` set to another `hostler`, that one is measured by the same load.
@@ -13,7 +15,9 @@
 mod account;
 mod brake;
 mod compile;
+mod deploy;
 mod fairness;
+mod hostile;
 mod large_app;
 mod open_loop;
 mod overload;
@@ -31,7 +35,9 @@ fn main() -> anyhow::Result<()> {
         ["overload"] => runtime.block_on(overload::run(&stage)),
         ["account"] => runtime.block_on(account::run(&stage)),
         ["brake"] => runtime.block_on(brake::run(&stage)),
+        ["deploy"] => runtime.block_on(deploy::run(&stage)),
+        ["hostile"] => runtime.block_on(hostile::run(&stage)),
         ["compile"] => runtime.block_on(compile::run(&stage)),
-        _ => bail!("say which: fairness, overload, brake, account or compile"),
+        _ => bail!("say which: fairness, overload, brake, account, compile, deploy or hostile"),
     }
 }

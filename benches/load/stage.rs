@@ -10,6 +10,9 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use hostler::compare::bench::{Asked, Cores, Expected, Launch, Load, Outcome, Server, Split, machine};
 use http::Method;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
 pub struct Stage {
@@ -21,7 +24,7 @@ pub struct Stage {
 /// A host that serves some apps. It ends when it is dropped.
 pub struct Host {
     pub server: Server,
-    pub admin: SocketAddr,
+    admin: SocketAddr,
     folder: tempfile::TempDir,
 }
 
@@ -121,11 +124,23 @@ impl Stage {
 }
 
 impl Host {
+    /// The folder of its apps.
+    pub fn apps(&self) -> PathBuf {
+        self.folder.path().join("apps")
+    }
+
     /// Puts another app into the folder, as a whole.
     pub fn put(&self, name: &str, wasm: &[u8]) -> anyhow::Result<()> {
-        let at = |name: String| self.folder.path().join("apps").join(name);
+        let at = |name: String| self.apps().join(name);
         std::fs::write(at(format!("{name}.part")), wasm)?;
         Ok(std::fs::rename(at(format!("{name}.part")), at(format!("{name}.wasm")))?)
+    }
+
+    /// What the host says of itself.
+    pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let answer = client.get(format!("http://{}/status", self.admin).parse()?).await?;
+        Ok(serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?)
     }
 
     /// The bytes of a GET request.

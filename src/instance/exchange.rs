@@ -84,7 +84,7 @@ pub async fn exchange(
     let mut exchange = Exchange::start(lease, request, config, counters.clone());
     let started = tokio::select! {
         biased;
-        started = poll_fn(|cx| exchange.poll_start(cx)) => started?,
+        started = poll_fn(|cx| exchange.resting(cx, Exchange::poll_start)) => started?,
         () = expired.cancelled() => return Err(Failure::Replaced(config.drain_timeout)),
     };
     let head = match started {
@@ -246,6 +246,19 @@ impl Exchange {
             Some(length) if length != self.total && !self.bodiless => Err(Failure::BrokenBody),
             _ => Ok(head),
         }
+    }
+
+    /// Polls, and lets others run if there is nothing to be done for this guest until it or the client does something.
+    fn resting<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let polled = poll(self, cx);
+        if let (Poll::Pending, GuestState::Running(guest)) = (&polled, &self.guest) {
+            guest.rest();
+        }
+        polled
     }
 
     /// True if the guest returned just now.

@@ -60,6 +60,17 @@ impl<F: Future> Laned<F> {
         self.is_away
     }
 
+    /// Its owner has nothing more to do for it: if it waits, its turn is another's until it is woken.
+    pub fn rest(&self) {
+        match &self.place {
+            Place::Here(guest) => guest.rest(),
+            Place::There(errand) => {
+                errand.with_guest(Measured::rest);
+            }
+            Place::Nowhere => {}
+        }
+    }
+
     /// Until its next poll the guest does not run, even if it could: its owner waits for something else.
     pub fn set_aside(&self) {
         match &self.place {
@@ -123,21 +134,34 @@ impl<F: Future> Drop for Laned<F> {
 }
 
 impl<F: Future> Errand<F> {
-    /// Never under the lock: that lets other guests run, which takes the locks of theirs.
     fn set_aside(&self) {
+        if !self.with_guest(Measured::set_aside) {
+            let mut state = self.state.lock();
+            if matches!(*state, State::Away) {
+                *state = State::Unwanted;
+            }
+        }
+    }
+
+    /// Does something to the guest if it is back. Never under the lock: that lets other guests run, which takes the locks
+    /// of theirs.
+    fn with_guest(&self, act: impl FnOnce(&Measured<F>)) -> bool {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, State::Unwanted) {
-            State::Away | State::Unwanted => {}
+        match std::mem::replace(&mut *state, State::Away) {
             State::Back(guest) => {
                 drop(state);
-                guest.set_aside();
+                act(&guest);
                 self.put(State::Back(guest));
                 // Who woke it meanwhile took it to be away.
                 if self.woken.load(SeqCst) {
                     self.task.wake();
                 }
+                true
             }
-            ended => *state = ended,
+            other => {
+                *state = other;
+                false
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! A guest's future, as the host polls it: measured, and with its request's turn while it runs.
 //!
 //! Whether a guest runs or waits for something can only be seen here. While it waits its turn is another's; when it is
-//! woken it has it again, at once if not too many run.
+//! woken it has it again, at once if not too many run. It has it for as long as its owner has something to do for it, too:
+//! a guest that writes its body byte by byte waits after each, and would have to line up as often.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Measured<F> {
 /// Whether the guest runs, or could. It is its own waker, and wakes the task.
 struct Runs {
     turn: Arc<Turn>,
+    /// The last poll ended with the guest waiting.
+    waits: AtomicBool,
     /// Woken since the last poll began.
     woken: AtomicBool,
     /// It is not polled, whatever wakes it: it was set aside, or its future is gone.
@@ -85,6 +88,13 @@ impl<F> Measured<F> {
         self.runs.as_ref().map(|(runs, _)| &runs.turn)
     }
 
+    /// Its owner has nothing more to do for it: if it waits, its turn is another's until it is woken.
+    pub fn rest(&self) {
+        if let Some((runs, _)) = &self.runs {
+            runs.rest();
+        }
+    }
+
     /// Until its next poll the guest does not run, even if it could: its owner waits for something else.
     pub fn set_aside(&self) {
         if let Some((runs, _)) = &self.runs {
@@ -106,19 +116,29 @@ impl<F> Drop for Measured<F> {
 
 impl Runs {
     fn new(turn: Arc<Turn>) -> Self {
-        let (woken, is_aside) = (AtomicBool::new(false), AtomicBool::new(false));
-        Runs { turn, woken, is_aside, task: AtomicWaker::new() }
+        Runs {
+            turn,
+            waits: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
+            is_aside: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+        }
     }
 
     fn begin(&self, cx: &Context<'_>) {
         self.task.register(cx.waker());
+        self.waits.store(false, SeqCst);
         self.woken.store(false, SeqCst);
         self.is_aside.store(false, SeqCst);
     }
 
     fn end(&self, inside: Duration, waits: bool) {
         self.turn.worked(inside, waits);
-        if waits && !self.woken.load(SeqCst) {
+        self.waits.store(waits, SeqCst);
+    }
+
+    fn rest(&self) {
+        if self.waits.load(SeqCst) && !self.woken.load(SeqCst) {
             self.turn.pause();
             // It may have been woken since the look.
             if self.woken.load(SeqCst) {
@@ -168,10 +188,13 @@ mod tests {
         let clock = CpuClock::new(Duration::from_secs(1));
         let mut measured = Measured::new(guest, clock, Some(load.turn()));
         let poll = |measured: &mut Measured<_>| {
-            assert!(Pin::new(measured).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(Pin::new(&mut *measured).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            measured.rest();
         };
         assert_eq!(load.running(), 1);
-        poll(&mut measured);
+        assert!(Pin::new(&mut measured).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(load.running(), 1, "there may be something to be done for it");
+        measured.rest();
         assert_eq!(load.running(), 0, "it waits");
         let waker = kept.lock().unwrap().clone().unwrap();
         waker.wake_by_ref();
@@ -208,7 +231,8 @@ mod tests {
             })
             .collect();
         let poll = |guest: &mut Measured<_>| {
-            assert!(Pin::new(guest).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(Pin::new(&mut *guest).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            guest.rest();
         };
         guests.iter_mut().for_each(poll);
         assert_eq!((polls.get(), load.running()), (20, 0), "all wait");

@@ -47,8 +47,8 @@ const HEAVY: f64 = 0.15;
 /// costs a few hundredths of it.
 const LONG_ON_AVERAGE: Duration = Duration::from_micros(500);
 
-/// One that waited sooner when it last ran stays where it is: it has more to wait than to do, and would only be carried to
-/// and fro.
+/// One that waited sooner when it last ran, or the time before, stays where it is: it has more to wait than to do, and would
+/// only be carried to and fro. Both times count, for on a busy machine the kernel may have run something else meanwhile.
 const SHORT: Duration = Duration::from_micros(200);
 
 /// The weight of one request in the average.
@@ -183,8 +183,13 @@ impl Load {
     /// A request runs from now on, whether there was a turn for it or not.
     pub fn turn(self: &Arc<Self>) -> Arc<Turn> {
         self.running.fetch_add(1, SeqCst);
-        let (is_running, ran, last) = (AtomicBool::new(true), AtomicU64::new(0), AtomicU64::new(u64::MAX));
-        Arc::new(Turn { load: Arc::clone(self), is_running, ran, last })
+        Arc::new(Turn {
+            load: Arc::clone(self),
+            is_running: AtomicBool::new(true),
+            ran: AtomicU64::new(0),
+            last: AtomicU64::new(u64::MAX),
+            last_but_one: AtomicU64::new(u64::MAX),
+        })
     }
 
     pub(super) fn set_queued(&self, waiting: usize) {
@@ -266,9 +271,10 @@ impl Drop for Load {
 pub struct Turn {
     load: Arc<Load>,
     is_running: AtomicBool,
-    /// Nanoseconds that the guest has run in all, and last before it waited: without end if it did not.
+    /// Nanoseconds that the guest has run in all, and the last two times before it waited: without end if it did not.
     ran: AtomicU64,
     last: AtomicU64,
+    last_but_one: AtomicU64,
 }
 
 impl Turn {
@@ -326,14 +332,17 @@ impl Turn {
     /// The guest has run for so long, once more, and now waits for something or would go on.
     pub fn worked(&self, time: Duration, waits: bool) {
         self.ran.fetch_add(nanoseconds(time), Relaxed);
-        self.last.store(if waits { nanoseconds(time) } else { u64::MAX }, Relaxed);
+        let last = self.last.swap(if waits { nanoseconds(time) } else { u64::MAX }, Relaxed);
+        self.last_but_one.store(last, Relaxed);
         self.load.worked(time);
     }
 
     /// Is the guest to run in the slow lane, if it goes on to run?
     pub fn is_for_lane(&self) -> bool {
         let is_long = || self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane();
-        self.last.load(Relaxed) >= nanoseconds(SHORT) && is_long() && !self.load.cores.lane().is_starved()
+        let waited_soon =
+            [&self.last, &self.last_but_one].into_iter().any(|time| time.load(Relaxed) < nanoseconds(SHORT));
+        !waited_soon && is_long() && !self.load.cores.lane().is_starved()
     }
 
     /// Has the errand done in the slow lane; here and now, if that can't be.

@@ -36,7 +36,7 @@ const APPS: [(&str, &str, &str); 15] = [
 ];
 
 const CONFIG: &str = "[defaults]\nmax_instances = 16\nidle_time = \"500ms\"\nqueue_timeout = \"30s\"\n\
-                      drain_timeout = \"1s\"\n[apps]\nscan_interval = \"500ms\"\n";
+                      drain_timeout = \"20s\"\n[apps]\nscan_interval = \"500ms\"\n";
 
 const INSTANCES: u32 = 160;
 

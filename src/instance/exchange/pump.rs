@@ -24,15 +24,18 @@ impl Exchange {
             }
         }
         // Work after the response: until the same deadline.
-        let returned = poll_fn(|cx| {
-            self.poll_guest(cx);
-            let runs = matches!(self.guest, GuestState::Running(_));
-            if runs && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(!runs) }
-        });
+        let returned = poll_fn(|cx| self.resting(cx, Self::poll_end));
         if !returned.await {
             self.report(&Failure::Deadline(self.timeout));
         }
         self.end();
+    }
+
+    /// True if the guest has returned, false if its deadline has passed.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.poll_guest(cx);
+        let runs = matches!(self.guest, GuestState::Running(_));
+        if runs && !self.poll_deadline(cx) { Poll::Pending } else { Poll::Ready(!runs) }
     }
 
     async fn pump_body(&mut self, sender: &mut body::Sender) -> Result<Pumped, Failure> {
@@ -54,7 +57,7 @@ impl Exchange {
             }
             tokio::select! {
                 biased;
-                more = poll_fn(|cx| self.poll_more(cx)) => more?,
+                more = poll_fn(|cx| self.resting(cx, Self::poll_more)) => more?,
                 () = sender.closed() => return Ok(Pumped::ClientGone),
             }
         }
