@@ -9,6 +9,7 @@ mod address_space;
 mod artifact;
 mod cache;
 mod descriptors;
+mod heap;
 mod settings;
 mod thread;
 mod ticker;
@@ -25,10 +26,11 @@ pub use artifact::{
 };
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use descriptors::close_inherited;
+pub use heap::give_free_memory_back;
 pub use settings::{Allocation, EngineSettings, units};
 #[cfg(test)]
 pub use thread::gives_way_to_all;
-pub use thread::{give_way_to_all, thread_cpu_time};
+pub use thread::{aside, give_way_to_all, thread_cpu_time};
 
 use crate::prepare::Kind;
 use ticker::EpochTicker;

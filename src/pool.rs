@@ -72,8 +72,10 @@ pub trait Manager: Send + Sync + 'static {
     fn memory(&self, instance: &Self::Instance) -> usize;
 
     /// The pool is asleep and has no instance: what is needed to make one may be given up until then. Called again and
-    /// again as long as that is so.
-    fn rest(&self) {}
+    /// again as long as that is so. Returns whether anything was given up.
+    fn rest(&self) -> bool {
+        false
+    }
 }
 
 /// How many instances a pool has, who may wait for one, and what happens after a lease.
@@ -235,6 +237,8 @@ pub struct Tended {
     pub retired: usize,
     /// Instances that are being made now.
     pub begun: usize,
+    /// The manager gave up what it needs to make instances.
+    pub rested: bool,
 }
 
 /// The instances of one release (a cheap handle).

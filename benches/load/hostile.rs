@@ -78,8 +78,8 @@ async fn ask(stage: &Stage, host: &Host) -> anyhow::Result<(Latency, u64, u64)> 
         request: host.request("/good"),
         rate: RATE,
         duration: DURATION,
-        // None waits for another one's answer.
-        connections: (RATE * DURATION.as_secs_f64()) as usize,
+        // Each has a second, and is used again before the host closes it.
+        connections: RATE as usize,
         cores: stage.load_cores(),
     };
     let seen = load.run().await?;

@@ -36,6 +36,7 @@ use super::watcher::Watcher;
 use crate::compile::line::Line;
 use crate::compile::queue::Asked;
 use crate::config;
+use crate::engine::aside;
 use crate::public::Copies;
 use crate::registry::{FolderView, Registry, Starting};
 use crate::release::Release;
@@ -199,7 +200,7 @@ impl Deployer {
         let folder = self.folder.clone();
         let limits = scan::Limits { public: self.builder.policy.largest_public(), ..Default::default() };
         let began = Instant::now();
-        let looked = tokio::task::spawn_blocking(move || scan(&folder, &limits)).await;
+        let looked = tokio::task::spawn_blocking(move || aside(|| scan(&folder, &limits))).await;
         self.rested_at = began + (began.elapsed() * REST).min(LONGEST_REST);
         match looked {
             Ok(Ok(state)) => {

@@ -272,9 +272,10 @@ impl pool::Manager for Factory {
         instance.memory()
     }
 
-    fn rest(&self) {
-        if let CodeSource::Linked(code) = &self.source {
-            code.leave();
+    fn rest(&self) -> bool {
+        match &self.source {
+            CodeSource::Linked(code) => code.leave(),
+            CodeSource::Cold(_) => false,
         }
     }
 }

@@ -77,14 +77,11 @@ impl LinkedCode {
         Ok(code)
     }
 
-    /// Lets the code leave memory, if it can come back. What is made of it keeps it there.
-    pub fn leave(&self) {
-        let (Some(shelf), Some(code)) = (&self.shelf, self.here.lock().clone()) else { return };
+    /// Lets the code leave memory, if it can come back. What is made of it keeps it there. Returns whether it left.
+    pub fn leave(&self) -> bool {
+        let (Some(shelf), Some(code)) = (&self.shelf, self.here.lock().clone()) else { return false };
         // Not under the lock: this looks at a disk.
-        if shelf.has(code.engine()) {
-            let left = self.here.lock().take();
-            tracing::debug!(is_last = left.is_some(), "an app's code leaves memory");
-        }
+        shelf.has(code.engine()) && self.here.lock().take().is_some()
     }
 
     pub fn is_here(&self) -> bool {

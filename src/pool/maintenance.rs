@@ -50,14 +50,12 @@ impl<M: Manager> Shared<M> {
         let retired: Vec<_> = std::iter::from_fn(|| self.with(|books| books.slots.retire(now)))
             .map(|ready| self.held(Phase::Leaving, ready))
             .collect();
-        let tended = Tended { retired: retired.len(), begun: self.top_up(now) };
+        let (retired_now, begun) = (retired.len(), self.top_up(now));
         discard_all(retired);
         // Whoever has waited for too long while nothing else happened.
         self.settle();
-        if self.with(|books| books.slots.is_at_rest()) {
-            self.manager.rest();
-        }
-        tended
+        let rested = self.with(|books| books.slots.is_at_rest()) && self.manager.rest();
+        Tended { retired: retired_now, begun, rested }
     }
 
     fn top_up(self: &Arc<Self>, now: Instant) -> usize {

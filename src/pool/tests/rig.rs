@@ -190,8 +190,9 @@ impl Manager for Fake {
         creature.memory
     }
 
-    fn rest(&self) {
+    fn rest(&self) -> bool {
         self.rests.fetch_add(1, SeqCst);
+        true
     }
 }
 
