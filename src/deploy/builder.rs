@@ -17,7 +17,7 @@ use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
 use crate::config::{self, AppConfig, Mode, Problem};
 use crate::engine::{
-    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Source, aside, units,
+    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Source, units,
 };
 use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, LinkedCode, MakeError};
@@ -109,8 +109,8 @@ impl Builder {
         counters: Arc<AppCounters>,
     ) -> Result<Arc<Release>, DeployError> {
         let builder = self.clone();
-        // Hashing, loading and linking are work for a thread that may block, and no request waits for it.
-        let prepared = tokio::task::spawn_blocking(move || aside(|| builder.prepare(sources))).await??;
+        // Hashing, loading and linking are work for a thread that may block.
+        let prepared = tokio::task::spawn_blocking(move || builder.prepare(sources)).await??;
         let release = self.assemble(prepared, counters)?;
         release.pool.prewarm().await?;
         warm_up(&release, self.address).await?;

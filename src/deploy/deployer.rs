@@ -36,7 +36,7 @@ use super::watcher::Watcher;
 use crate::compile::line::Line;
 use crate::compile::queue::Asked;
 use crate::config;
-use crate::engine::aside;
+use crate::engine::thread_cpu_time;
 use crate::public::Copies;
 use crate::registry::{FolderView, Registry, Starting};
 use crate::release::Release;
@@ -49,8 +49,9 @@ use watched::Watched;
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
 
-/// From one look to the next it takes so many times as long as the look took, at most [`LONGEST_REST`]: a folder in which
-/// much lies and always something happens must not keep a processor busy.
+/// From one look to the next it takes so many times as long as the look had a processor, at most [`LONGEST_REST`]: a folder
+/// in which much lies and always something happens must not keep one busy. By the clock it would be long after a look on a
+/// busy machine, too, and deploys would wait for that.
 const REST: u32 = 5;
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
@@ -200,10 +201,15 @@ impl Deployer {
         let folder = self.folder.clone();
         let limits = scan::Limits { public: self.builder.policy.largest_public(), ..Default::default() };
         let began = Instant::now();
-        let looked = tokio::task::spawn_blocking(move || aside(|| scan(&folder, &limits))).await;
-        self.rested_at = began + (began.elapsed() * REST).min(LONGEST_REST);
+        let look = move || {
+            let before = thread_cpu_time();
+            let state = scan(&folder, &limits);
+            (state, thread_cpu_time().saturating_sub(before))
+        };
+        let Ok((looked, took)) = tokio::task::spawn_blocking(look).await else { return };
+        self.rested_at = began + (took * REST).min(LONGEST_REST);
         match looked {
-            Ok(Ok(state)) => {
+            Ok(state) => {
                 self.is_blind = self.planner.is_lost(&state);
                 if self.is_blind && self.looks == 0 {
                     tracing::warn!(
@@ -213,14 +219,13 @@ impl Deployer {
                 }
                 self.state = state;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 self.is_blind = true;
                 self.review_orders();
                 let problem = Some(self.say_folder(&error));
                 self.registry.set_folder(FolderView { problem, ..self.registry.folder() });
                 return;
             }
-            Err(_) => return,
         }
         if !self.is_blind {
             self.unsay("");

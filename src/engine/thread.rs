@@ -1,6 +1,5 @@
 //! What the kernel knows of the calling thread: its processor time, which no preemption adds to, and how it is scheduled.
 
-use std::panic::resume_unwind;
 use std::time::Duration;
 
 /// What the calling thread has had of the processor so far. Asks the kernel: twenty times the price of an `Instant`.
@@ -64,31 +63,6 @@ pub fn give_way_to_all() {
 
 const NICEST: i32 = 19;
 
-/// Does the work in a thread of its own that gets a tenth of the processor beside one that serves, and returns when it is
-/// done. For what takes a while and is no request's: not at the lowest priority, since it may hold a lock of the allocator
-/// or the kernel that a request needs. A panic of the work is the caller's.
-pub fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    const NICE: i32 = 10;
-    let mut work = Some(work);
-    let mut done = || {
-        let nice = rustix::process::getpriority_process(None).map_or(NICE, |nice| nice.max(NICE));
-        if let Err(error) = rustix::process::setpriority_process(None, nice) {
-            tracing::debug!("a thread keeps its priority: {error}");
-        }
-        work.take().map(|work| work())
-    };
-    let done = std::thread::scope(|scope| {
-        let started = std::thread::Builder::new().name("aside".to_owned()).spawn_scoped(scope, &mut done);
-        started.ok().and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-    });
-    match (done, work) {
-        (Some(done), _) => done,
-        // No thread can be started.
-        (None, Some(work)) => work(),
-        (None, None) => unreachable!("the work was done, or was not"),
-    }
-}
-
 /// Does the calling thread?
 #[cfg(test)]
 pub fn gives_way_to_all() -> bool {
@@ -98,16 +72,6 @@ pub fn gives_way_to_all() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_done_aside_has_less_priority_and_its_panic_is_the_callers() {
-        let nice = || rustix::process::getpriority_process(None).unwrap();
-        let (here, caller) = (nice(), std::thread::current().id());
-        let (there, thread) = aside(|| (nice(), std::thread::current().id()));
-        assert!(there >= 10 && there >= here && thread != caller);
-        assert_eq!(nice(), here);
-        assert!(std::panic::catch_unwind(|| aside(|| panic!("as the work may"))).is_err());
-    }
 
     #[test]
     fn it_stands_still_while_the_thread_waits_and_goes_on_while_it_works() {

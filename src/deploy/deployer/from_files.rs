@@ -14,7 +14,6 @@ use crate::deploy::read::{Digests, ReadApp, ReadError, Reading, read};
 use crate::deploy::scan::Found;
 use crate::deploy::store::record::Record;
 use crate::deploy::store::{Deployed, Store};
-use crate::engine::aside;
 use crate::metrics::AppCounters;
 use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
@@ -58,7 +57,7 @@ impl Deployer {
                 let copies = Some(&*builder.copies);
                 read(&files, &Reading { max_size: MAX_APP_SIZE, copies, limits: &limits })
             };
-            let result = tokio::task::spawn_blocking(|| aside(reading)).await;
+            let result = tokio::task::spawn_blocking(reading).await;
             let result = result.unwrap_or(Err(ReadError::Changed));
             drop(copying);
             Done::Read(DoneReading { app, found, result, asked, slot, look })
@@ -210,6 +209,6 @@ async fn build(
         keep: release.config.keep_releases,
         on_probation: !release.config.probation.is_zero(),
     };
-    let before = tokio::task::spawn_blocking(move || aside(|| store.begin(&app, &deployed))).await?;
+    let before = tokio::task::spawn_blocking(move || store.begin(&app, &deployed)).await?;
     Ok((release, Some(before)))
 }
