@@ -6,7 +6,6 @@ use anyhow::Context;
 use hostler::compare::bench::{CpuReading, Table};
 use serde::Serialize;
 
-use crate::open_loop::OpenLoop;
 use crate::stage::{App, Latency, Stage, figure};
 
 /// An app, and how its instances fail to start.
@@ -54,15 +53,7 @@ async fn measure(stage: &Stage, case: &Case) -> anyhow::Result<Found> {
     let config = format!("min_instances = 0\n{}", case.config);
     let host = stage.host(&[App { name: "app", wasm: module(case.start)?, config }], "").await?;
     let before = CpuReading::of(host.server.pid())?;
-    let load = OpenLoop {
-        address: host.server.address(),
-        request: host.request("/app"),
-        rate: RATE,
-        duration: DURATION,
-        connections: 1_000,
-        cores: stage.load_cores(),
-    };
-    let seen = load.run().await?;
+    let seen = host.open_loop(stage, "/app", RATE, 1_000, DURATION).await?;
     let cpu = CpuReading::of(host.server.pid())?.since(&before);
     Ok(Found {
         case: case.name,

@@ -10,7 +10,7 @@ use hostler::compare::bench::{Table, histogram};
 use serde::Serialize;
 
 use crate::large_app::large_app;
-use crate::open_loop::{OpenLoop, Seen};
+use crate::open_loop::Seen;
 use crate::stage::{App, Host, Latency, Stage, figure};
 
 /// The other app: name, guest and path.
@@ -63,38 +63,22 @@ async fn measure(stage: &Stage, case: &'static str, guest: &str, path: &str) -> 
         ensure!(began.elapsed() < PATIENCE, "the large app is not live after {PATIENCE:?}");
         let seen = ask(stage, &host, path, PHASE).await?;
         served.add(&seen.served)?;
-        asked += seen.sent + seen.unsent;
-        failed += seen.sent + seen.unsent - seen.count(200);
+        asked += seen.asked();
+        failed += seen.asked() - seen.count(200);
     }
     let (alone, compiling) = (Latency::of(&alone.served), Latency::of(&served));
-    let ratio = compiling.p99.zip(alone.p99).map(|(compiling, alone)| compiling / alone);
+    let ratio = compiling.p99_ratio(&alone);
     let live_after_seconds = began.elapsed().as_secs_f64();
     Ok(Found { case, alone, compiling, ratio, asked, failed, live_after_seconds })
 }
 
 async fn ask(stage: &Stage, host: &Host, path: &str, duration: Duration) -> anyhow::Result<Seen> {
-    let load = OpenLoop {
-        address: host.server.address(),
-        request: host.request(path),
-        rate: RATE,
-        duration,
-        // As many as requests: none waits for another one's answer.
-        connections: (RATE * duration.as_secs_f64()) as usize,
-        cores: stage.load_cores(),
-    };
-    load.run().await
+    // As many connections as requests: none waits for another one's answer.
+    host.open_loop(stage, path, RATE, (RATE * duration.as_secs_f64()) as usize, duration).await
 }
 
 async fn is_live(stage: &Stage, host: &Host) -> anyhow::Result<bool> {
-    let load = OpenLoop {
-        address: host.server.address(),
-        request: host.request("/large"),
-        rate: 1.0,
-        duration: Duration::from_millis(1),
-        connections: 1,
-        cores: stage.load_cores(),
-    };
-    Ok(load.run().await?.count(204) == 1)
+    Ok(host.open_loop(stage, "/large", 1.0, 1, Duration::from_millis(1)).await?.count(204) == 1)
 }
 
 fn table(all: &[Found]) -> Table<9> {

@@ -13,13 +13,27 @@ use serde::Serialize;
 
 use crate::stage::{Host, Latency, Stage, figure};
 
-/// A guest, its configuration, and how many connections keep the host busy.
-const CASES: [(&str, &str, &str, usize); 3] = [
-    ("hello", "hello", "", 32),
-    ("hello with warmup", "hello", "warmup = [\"/\"]", 32),
-    ("1 ms of CPU", "spinner", "", 8),
+/// An app that is deployed.
+struct Case {
+    name: &'static str,
+    guest: &'static str,
+    config: &'static str,
+    path: &'static str,
+    /// As many as keep the host busy.
+    connections: usize,
+}
+
+const CASES: [Case; 3] = [
+    Case { name: "hello", guest: "hello", config: "", path: "/app", connections: 32 },
+    Case {
+        name: "hello with warmup",
+        guest: "hello",
+        config: "warmup = [\"/\"]",
+        path: "/app",
+        connections: 32,
+    },
+    Case { name: "1 ms of CPU", guest: "spinner", config: "", path: "/app?rounds=1000", connections: 8 },
 ];
-const PATHS: [&str; 3] = ["/app", "/app", "/app?rounds=1000"];
 
 const ROUNDS: usize = 8;
 const ROUND: Duration = Duration::from_secs(4);
@@ -43,50 +57,42 @@ struct Found {
 
 pub async fn run(stage: &Stage) -> anyhow::Result<()> {
     let mut all = Vec::new();
-    for ((case, guest, config, connections), path) in CASES.into_iter().zip(PATHS) {
-        println!("{case}");
-        let app = stage.app("app", guest, config)?;
-        let host = stage.host(&[stage.app("app", guest, config)?], "").await?;
-        all.push(measure(stage, &host, case, path, connections, &app.wasm).await?);
+    for case in &CASES {
+        println!("{}", case.name);
+        all.push(measure(stage, case).await?);
     }
     println!("\n{}", table(&all));
     stage.write("deploy", &all)
 }
 
-async fn measure(
-    stage: &Stage,
-    host: &Host,
-    case: &'static str,
-    path: &str,
-    connections: usize,
-    wasm: &[u8],
-) -> anyhow::Result<Found> {
-    host.closed_loop(stage, path, 200, connections, ROUND / 2).await?;
+async fn measure(stage: &Stage, case: &Case) -> anyhow::Result<Found> {
+    let apps = [stage.app("app", case.guest, case.config)?];
+    let (host, wasm) = (stage.host(&apps, "").await?, &apps[0].wasm);
+    let load = |duration| host.closed_loop(stage, case.path, 200, case.connections, duration);
+    load(ROUND / 2).await?;
     let (mut steady, mut deploying): (Histogram<u64>, Histogram<u64>) = (histogram(), histogram());
     let (mut asked, mut failed, mut live_after) = (0, 0, 0.0_f64);
     for round in 0..ROUNDS {
         for is_deploy in [round % 2 == 0, round % 2 != 0] {
-            let load = host.closed_loop(stage, path, 200, connections, ROUND);
             let deploy = async {
                 if !is_deploy {
                     return Ok(0.0);
                 }
                 tokio::time::sleep(LEAD).await;
-                deploy(host, &stamped(wasm)).await
+                deploy(&host, &stamped(wasm)).await
             };
-            let (outcome, took) = tokio::join!(load, deploy);
+            let (outcome, took) = tokio::join!(load(ROUND), deploy);
             let outcome = outcome?;
             live_after = live_after.max(took?);
             let counts = outcome.counts;
-            let wrong = counts.wrong + counts.errors + counts.unfinished;
-            asked += counts.right + wrong;
-            failed += wrong;
+            asked += counts.right + counts.failed();
+            failed += counts.failed();
             if is_deploy { &mut deploying } else { &mut steady }.add(&outcome.latencies)?;
         }
     }
     let (steady, deploying) = (Latency::of(&steady), Latency::of(&deploying));
-    let ratio = deploying.p99.zip(steady.p99).map(|(deploying, steady)| deploying / steady);
-    Ok(Found { case, steady, deploying, ratio, asked, failed, live_after, deploys: ROUNDS })
+    let ratio = deploying.p99_ratio(&steady);
+    Ok(Found { case: case.name, steady, deploying, ratio, asked, failed, live_after, deploys: ROUNDS })
 }
 
 /// Puts the file in place and waits until it is live. Returns how long that took, in seconds.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hostler::compare::bench::{Counts, Table};
 use serde::Serialize;
 
-use crate::open_loop::{OpenLoop, Seen};
+use crate::open_loop::Seen;
 use crate::stage::{App, GRACE, Host, Latency, Stage, figure};
 
 /// A kind of flood.
@@ -137,28 +137,16 @@ async fn phase(stage: &Stage, host: &Host) -> anyhow::Result<Phase> {
     // As many connections as requests: none of them waits for another one's answer.
     let seen = ask(stage, host, (RATE * OPEN.as_secs_f64()) as usize, OPEN).await?;
     let right = seen.count(200);
-    let open_loop =
-        Asked { latency: Latency::of(&seen.served), right, failed: seen.sent + seen.unsent - right };
+    let open_loop = Asked { latency: Latency::of(&seen.served), right, failed: seen.asked() - right };
     let closed = host.closed_loop(stage, "/b", 200, 1, CLOSED).await?;
     let counts = closed.counts;
-    let closed_loop = Asked {
-        latency: Latency::of(&closed.latencies),
-        right: counts.right,
-        failed: counts.wrong + counts.errors + counts.unfinished,
-    };
+    let closed_loop =
+        Asked { latency: Latency::of(&closed.latencies), right: counts.right, failed: counts.failed() };
     Ok(Phase { open_loop, closed_loop })
 }
 
 async fn ask(stage: &Stage, host: &Host, connections: usize, duration: Duration) -> anyhow::Result<Seen> {
-    let load = OpenLoop {
-        address: host.server.address(),
-        request: host.request("/b"),
-        rate: RATE,
-        duration,
-        connections,
-        cores: stage.load_cores(),
-    };
-    load.run().await
+    host.open_loop(stage, "/b", RATE, connections, duration).await
 }
 
 fn table(all: &[Found]) -> Table<11> {
@@ -185,7 +173,7 @@ fn table(all: &[Found]) -> Table<11> {
             ("closed loop", &found.alone.closed_loop, &found.flooded.closed_loop),
         ];
         for (way, alone, flooded) in ways {
-            let ratio = flooded.latency.p99.zip(alone.latency.p99).map(|(flooded, alone)| flooded / alone);
+            let ratio = flooded.latency.p99_ratio(&alone.latency);
             table.add([
                 found.flood.to_owned(),
                 order.to_owned(),

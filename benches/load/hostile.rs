@@ -11,7 +11,6 @@ use std::time::Duration;
 use hostler::compare::bench::Table;
 use serde::Serialize;
 
-use crate::open_loop::OpenLoop;
 use crate::stage::{Host, Latency, Stage, figure};
 
 /// Requests a second, and for how long.
@@ -68,23 +67,14 @@ async fn measure(stage: &Stage, harm: &'static str, pause: Duration, act: Harm) 
     stop.store(true, Relaxed);
     harming.await??;
     let (beside, asked, failed) = asked?;
-    let ratio = beside.p99.zip(alone.p99).map(|(beside, alone)| beside / alone);
+    let ratio = beside.p99_ratio(&alone);
     Ok(Found { harm, alone, beside, ratio, asked, failed })
 }
 
 async fn ask(stage: &Stage, host: &Host) -> anyhow::Result<(Latency, u64, u64)> {
-    let load = OpenLoop {
-        address: host.server.address(),
-        request: host.request("/good"),
-        rate: RATE,
-        duration: DURATION,
-        // Each has a second, and is used again before the host closes it.
-        connections: RATE as usize,
-        cores: stage.load_cores(),
-    };
-    let seen = load.run().await?;
-    let asked = seen.sent + seen.unsent;
-    Ok((Latency::of(&seen.served), asked, asked - seen.count(200)))
+    // Each connection has a second, and is used again before the host closes it.
+    let seen = host.open_loop(stage, "/good", RATE, RATE as usize, DURATION).await?;
+    Ok((Latency::of(&seen.served), seen.asked(), seen.asked() - seen.count(200)))
 }
 
 fn no_files(folder: &Path, times: u64) -> std::io::Result<()> {

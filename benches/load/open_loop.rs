@@ -155,6 +155,11 @@ impl Seen {
         served as f64 / (BUCKET * whole as u32).as_secs_f64()
     }
 
+    /// Requests that were due.
+    pub fn asked(&self) -> u64 {
+        self.sent + self.unsent
+    }
+
     pub fn answers(&self) -> u64 {
         self.statuses.values().sum()
     }

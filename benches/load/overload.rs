@@ -9,7 +9,7 @@ use std::time::Duration;
 use hostler::compare::bench::Table;
 use serde::Serialize;
 
-use crate::open_loop::{BUCKET, OpenLoop, Seen};
+use crate::open_loop::{BUCKET, Seen};
 use crate::stage::{Host, Latency, Stage, figure};
 
 /// A guest that is overloaded.
@@ -92,15 +92,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<()> {
 }
 
 async fn ask(stage: &Stage, host: &Host, case: &Case, rate: f64) -> anyhow::Result<Seen> {
-    let load = OpenLoop {
-        address: host.server.address(),
-        request: host.request(case.path),
-        rate,
-        duration: STEP,
-        connections: OPEN_CONNECTIONS,
-        cores: stage.load_cores(),
-    };
-    load.run().await
+    host.open_loop(stage, case.path, rate, OPEN_CONNECTIONS, STEP).await
 }
 
 impl Step {

@@ -15,6 +15,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
+use crate::open_loop::{OpenLoop, Seen};
+
 pub struct Stage {
     split: Split,
     target: PathBuf,
@@ -58,7 +60,7 @@ impl Stage {
         Ok(Stage { split, target, program: program.into() })
     }
 
-    pub fn load_cores(&self) -> Option<Cores> {
+    fn load_cores(&self) -> Option<Cores> {
         self.split.load().cloned()
     }
 
@@ -144,10 +146,30 @@ impl Host {
     }
 
     /// The bytes of a GET request.
-    pub fn request(&self, path: &str) -> Bytes {
+    fn request(&self, path: &str) -> Bytes {
         let asked =
             Asked { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() };
         asked.encode(path, &self.server.address().to_string())
+    }
+
+    /// So many requests a second, whatever becomes of them, over so many connections.
+    pub async fn open_loop(
+        &self,
+        stage: &Stage,
+        path: &str,
+        rate: f64,
+        connections: usize,
+        duration: Duration,
+    ) -> anyhow::Result<Seen> {
+        let load = OpenLoop {
+            address: self.server.address(),
+            request: self.request(path),
+            rate,
+            duration,
+            connections,
+            cores: stage.load_cores(),
+        };
+        load.run().await
     }
 
     /// So many connections, each with one request after the other. What is right is told by its status.
@@ -180,6 +202,11 @@ impl Latency {
         let at =
             |part: f64, least: u64| (histogram.len() >= least).then(|| ms(histogram.value_at_quantile(part)));
         Latency { p50: at(0.5, 2), p99: at(0.99, 100), max: at(1.0, 1) }
+    }
+
+    /// How many times as long the 99th percentile is as another.
+    pub fn p99_ratio(&self, other: &Latency) -> Option<f64> {
+        self.p99.zip(other.p99).map(|(this, other)| this / other)
     }
 }
 

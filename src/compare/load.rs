@@ -214,6 +214,11 @@ impl Outcome {
 }
 
 impl Counts {
+    /// Requests without a right answer.
+    pub fn failed(&self) -> u64 {
+        self.wrong + self.errors + self.unfinished
+    }
+
     pub fn add(&mut self, more: &Self) {
         self.right += more.right;
         self.wrong += more.wrong;

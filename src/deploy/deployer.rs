@@ -31,7 +31,6 @@ use super::builder::{Builder, DeployError};
 use super::name::AppName;
 use super::plan::{Planner, Step};
 use super::scan::{self, FolderState, scan};
-use super::store::Store;
 use super::watcher::Watcher;
 use crate::compile::line::Line;
 use crate::compile::queue::Asked;
@@ -91,7 +90,6 @@ pub struct Deployer {
     rested_at: Instant,
     looks: u64,
     /// `None`: releases can't be kept here.
-    store: Option<Arc<Store>>,
     orders: Incoming,
     /// Who has ordered which app to be built anew, and is not answered yet.
     ordered: BTreeMap<AppName, Waiting>,
@@ -130,7 +128,6 @@ impl Deployer {
             scan_interval: apps.scan_interval,
             planner: Planner::new(apps.settle_time),
             address: builder.address,
-            store: builder.store.clone(),
             builder: Arc::new(builder),
             registry,
             jobs: JoinSet::new(),
@@ -188,7 +185,7 @@ impl Deployer {
 
     /// What is kept of the time before this host.
     fn remember(&mut self) {
-        let Some(store) = &self.store else { return };
+        let Some(store) = &self.builder.store else { return };
         let now = Instant::now();
         for app in store.apps() {
             let held = store.record(app.as_str()).and_then(|record| record.held);

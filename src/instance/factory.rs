@@ -185,13 +185,13 @@ pub struct Factory {
 }
 
 enum CodeSource {
-    Linked(LinkedCode),
+    Linked(Arc<LinkedCode>),
     Cold(ColdCode),
 }
 
 impl Factory {
     /// `engines`: those that the code was loaded into.
-    pub fn new(engines: Arc<Engines>, code: LinkedCode, policy: Arc<InstancePolicy>) -> Factory {
+    pub fn new(engines: Arc<Engines>, code: Arc<LinkedCode>, policy: Arc<InstancePolicy>) -> Factory {
         Factory::of(engines, CodeSource::Linked(code), policy)
     }
 

@@ -22,53 +22,52 @@ pub trait Shelf: Send + Sync {
 }
 
 /// Linked code that leaves memory when it is told to, and comes back when it is asked for.
-#[derive(Clone)]
 pub struct LinkedCode {
     kind: Kind,
     shelf: Option<Arc<dyn Shelf>>,
-    here: Arc<Mutex<Option<Arc<AppCode>>>>,
-    /// Held by who brings it back.
+    here: Mutex<Option<Arc<AppCode>>>,
+    /// Held while it is brought back.
     coming: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LinkedCode {
     /// `shelf`: `None` if it is to stay in memory.
-    pub fn new(code: AppCode, shelf: Option<Arc<dyn Shelf>>) -> Self {
-        LinkedCode {
-            kind: code.kind(),
-            shelf,
-            here: Arc::new(Mutex::new(Some(Arc::new(code)))),
-            coming: Arc::default(),
-        }
+    pub fn new(code: AppCode, shelf: Option<Arc<dyn Shelf>>) -> Arc<Self> {
+        Self::with(code.kind(), shelf, Some(code))
+    }
+
+    fn with(kind: Kind, shelf: Option<Arc<dyn Shelf>>, code: Option<AppCode>) -> Arc<Self> {
+        Arc::new(LinkedCode { kind, shelf, here: Mutex::new(code.map(Arc::new)), coming: Arc::default() })
     }
 
     /// As long as it is held it is in memory.
     ///
     /// # Errors
     /// It is on disk no more and can't be made again, or doesn't link.
-    pub async fn get(&self, engines: &Arc<Engines>) -> Result<Arc<AppCode>, String> {
-        let here = || self.here.lock().clone();
-        if let Some(code) = here() {
+    pub async fn get(self: &Arc<Self>, engines: &Arc<Engines>) -> Result<Arc<AppCode>, String> {
+        if let Some(code) = self.in_memory() {
             return Ok(code);
         }
-        let _only = self.coming.lock().await;
+        let only = self.coming.clone().lock_owned().await;
         // Another one may have brought it meanwhile.
-        if let Some(code) = here() {
+        if let Some(code) = self.in_memory() {
             return Ok(code);
         }
         let (this, engines) = (self.clone(), engines.clone());
         // Goes on if nobody waits for it any more: the next request will want it.
-        match tokio::task::spawn_blocking(move || this.bring_back(&engines)).await {
-            Ok(brought) => brought,
-            Err(error) => Err(error.to_string()),
-        }
+        let bringing = tokio::task::spawn_blocking(move || {
+            let _only = only;
+            this.bring_back(&engines)
+        });
+        bringing.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// Brings it back from disk, if it is not here. Blocks.
+    fn in_memory(&self) -> Option<Arc<AppCode>> {
+        self.here.lock().clone()
+    }
+
+    /// Brings it back from disk. Blocks.
     fn bring_back(&self, engines: &Engines) -> Result<Arc<AppCode>, String> {
-        if let Some(code) = self.here.lock().clone() {
-            return Ok(code);
-        }
         let shelf = self.shelf.as_ref().ok_or("it left memory for nowhere")?;
         let loaded = shelf.load(engines).map_err(|error| error.to_string())?;
         let code = Arc::new(AppCode::link(self.kind, &loaded.code).map_err(|error| format!("{error:#}"))?);
@@ -79,7 +78,7 @@ impl LinkedCode {
 
     /// Lets the code leave memory, if it can come back. What is made of it keeps it there. Returns whether it left.
     pub fn leave(&self) -> bool {
-        let (Some(shelf), Some(code)) = (&self.shelf, self.here.lock().clone()) else { return false };
+        let (Some(shelf), Some(code)) = (&self.shelf, self.in_memory()) else { return false };
         // Not under the lock: this looks at a disk.
         shelf.has(code.engine()) && self.here.lock().take().is_some()
     }
@@ -97,15 +96,14 @@ impl LinkedCode {
         &self,
         engines: &Engines,
         load: impl FnOnce(&Engine, &Code) -> wasmtime::Result<Code>,
-    ) -> wasmtime::Result<LinkedCode> {
-        let moved = match self.here.lock().clone() {
+    ) -> wasmtime::Result<Arc<LinkedCode>> {
+        let moved = match self.in_memory() {
             None => None,
             Some(code) => {
                 let engine = engines.get(EngineKind::of(self.kind))?;
-                Some(Arc::new(AppCode::link(self.kind, &load(engine, &code.code())?)?))
+                Some(AppCode::link(self.kind, &load(engine, &code.code())?)?)
             }
         };
-        let (kind, shelf) = (self.kind, self.shelf.clone());
-        Ok(LinkedCode { kind, shelf, here: Arc::new(Mutex::new(moved)), coming: Arc::default() })
+        Ok(Self::with(self.kind, self.shelf.clone(), moved))
     }
 }

@@ -47,15 +47,15 @@ impl<M: Manager> Shared<M> {
     pub(super) fn tend(self: &Arc<Self>, now: Instant) -> Tended {
         self.load.assess(now);
         self.with(|books| books.slots.tick(now));
-        let retired: Vec<_> = std::iter::from_fn(|| self.with(|books| books.slots.retire(now)))
+        let leaving: Vec<_> = std::iter::from_fn(|| self.with(|books| books.slots.retire(now)))
             .map(|ready| self.held(Phase::Leaving, ready))
             .collect();
-        let (retired_now, begun) = (retired.len(), self.top_up(now));
-        discard_all(retired);
+        let (retired, begun) = (leaving.len(), self.top_up(now));
+        discard_all(leaving);
         // Whoever has waited for too long while nothing else happened.
         self.settle();
         let rested = self.with(|books| books.slots.is_at_rest()) && self.manager.rest();
-        Tended { retired: retired_now, begun, rested }
+        Tended { retired, begun, rested }
     }
 
     fn top_up(self: &Arc<Self>, now: Instant) -> usize {

@@ -1,10 +1,11 @@
 //! An app that nobody asks for leaves memory, code and all, and comes back with the next request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::StatusCode;
 use tempfile::TempDir;
 
+use crate::cache::artifacts;
 use crate::support::TestHost;
 
 const SOON: &str = "[defaults]\nmin_instances = 3\ncode_idle_time = \"1s\"";
@@ -18,13 +19,8 @@ async fn asleep(host: &TestHost, app: &str) {
     host.until("its code is out of memory", is_asleep).await;
 }
 
-fn files(dir: &Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
-    entries.filter(|path| path.is_file()).collect()
-}
-
 /// The app's bytes, among what the store keeps.
-fn kept(host: &TestHost) -> std::path::PathBuf {
+fn kept(host: &TestHost) -> PathBuf {
     let digest = host.app("hello").release.expect("a live release").digest;
     host.at(".hostler").join(digest)
 }
@@ -74,9 +70,9 @@ async fn code_that_is_gone_from_the_cache_is_compiled_again_from_what_the_store_
         |path: &Path| std::fs::remove_file(path).and_then(|()| std::fs::write(path, "torn")),
     ] {
         asleep(&host, "hello").await;
-        let artifacts = files(&cache);
-        assert!(!artifacts.is_empty());
-        artifacts.iter().for_each(|artifact| harm(artifact).expect("harm is done"));
+        let stored = artifacts(&cache);
+        assert!(!stored.is_empty());
+        stored.iter().for_each(|artifact| harm(artifact).expect("harm is done"));
         assert_eq!(host.get("/hello").await.status, StatusCode::OK);
     }
 }
@@ -95,7 +91,7 @@ async fn code_that_can_come_from_nowhere_is_an_answer_with_a_remedy() {
     std::fs::rename(kept.with_extension("away"), &kept).expect("it is back");
     asleep(&host, "hello").await;
     std::fs::remove_file(&kept).expect("it was kept");
-    files(&cache).iter().for_each(|artifact| std::fs::remove_file(artifact).expect("removed"));
+    artifacts(&cache).iter().for_each(|artifact| std::fs::remove_file(artifact).expect("removed"));
     let answer = host.get("/hello").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     // Its file is still there.

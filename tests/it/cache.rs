@@ -31,7 +31,7 @@ async fn start(cache: &Path) -> (Duration, Vec<String>) {
 /// What becomes of an artifact's bytes.
 type Damage = fn(&[u8]) -> Vec<u8>;
 
-fn artifacts(cache: &Path) -> Vec<PathBuf> {
+pub fn artifacts(cache: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(cache).expect("the cache").map(|entry| entry.expect("an entry").path());
     let mut files: Vec<_> = entries.collect();
     files.sort();

@@ -122,7 +122,7 @@ impl Deployer {
         let name: Arc<str> = app.as_str().into();
         let relative = |path: &std::path::Path| path.strip_prefix(&found.folder).unwrap_or(path).to_owned();
         let config = found.config.as_ref().zip(files.config);
-        let number = self.store.as_ref().and_then(|store| store.number_of(&name, files.digests));
+        let number = self.builder.store.as_ref().and_then(|store| store.number_of(&name, files.digests));
         let is_new = self.live(&app).is_none();
         let sources = Sources {
             app: name.clone(),
@@ -136,7 +136,7 @@ impl Deployer {
         };
         let (builder, counters, digests) =
             (self.builder.clone(), self.registry.counters(&name), files.digests);
-        let (store, waiting) = (self.store.clone(), self.orders_of(&app));
+        let (store, waiting) = (self.builder.store.clone(), self.orders_of(&app));
         self.jobs.spawn(async move {
             let result = build(builder, sources, counters, digests, store).await;
             drop(slot);

@@ -253,7 +253,7 @@ impl Deployer {
     }
 
     fn rollback_to(&self, app: &AppName, to: Option<u64>) -> Result<Rollback, OrderError> {
-        let store = self.store.as_ref().ok_or(OrderError::NoStore)?;
+        let store = self.builder.store.as_ref().ok_or(OrderError::NoStore)?;
         let Some(live) = self.live(app) else { return Err(OrderError::Unknown) };
         let record = store.record(app.as_str()).ok_or(NoTarget::NoneBefore)?;
         let to = record.target(to)?.number;

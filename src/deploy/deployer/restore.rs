@@ -29,7 +29,7 @@ pub(super) struct Restored {
 impl Deployer {
     /// `anew`: with a number of its own, as at a restart.
     pub(super) fn start_restoring(&mut self, app: AppName, anew: bool) {
-        let Some(store) = self.store.clone() else { return self.planner.nothing_kept(&app) };
+        let Some(store) = self.builder.store.clone() else { return self.planner.nothing_kept(&app) };
         let waiting = self.orders_of(&app);
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
         let slots = self.slots.clone();

@@ -71,7 +71,7 @@ impl Deployer {
                 continue;
             }
             let Some(rollback) = self.rollbacks.remove(&app) else { continue };
-            match (&self.store, changed) {
+            match (&self.builder.store, changed) {
                 (Some(store), false) => self.start_rollback(app, rollback, store.clone()),
                 (_, true) => orders::answer(rollback.waiting, &Err(OrderError::Changed)),
                 // Without a store there is none to begin with.
@@ -129,7 +129,7 @@ impl Deployer {
 
     /// Does something with the store that takes time.
     pub(super) fn in_store(&mut self, act: impl FnOnce(&Store) + Send + 'static) {
-        let Some(store) = self.store.clone() else { return };
+        let Some(store) = self.builder.store.clone() else { return };
         self.jobs.spawn(async move {
             // It is not waited for when the host stops: whatever is written is whole.
             let _ = tokio::task::spawn_blocking(move || act(&store)).await;
@@ -138,7 +138,7 @@ impl Deployer {
     }
 
     pub(super) fn record(&self, app: &AppName) -> Option<Record> {
-        self.store.as_ref()?.record(app.as_str())
+        self.builder.store.as_ref()?.record(app.as_str())
     }
 
     pub(super) fn why_held(&self, app: &AppName) -> String {

@@ -44,7 +44,7 @@ impl Deployer {
 
     /// Those that fail are rolled back, if there is a proven release; those whose time is over have stood it.
     pub(super) fn review_watched(&mut self) {
-        let (now, store) = (Instant::now(), self.store.clone());
+        let (now, store) = (Instant::now(), self.builder.store.clone());
         let (mut failed, mut stood) = (Vec::new(), Vec::new());
         self.watched.retain(|app, watched| {
             let seen = watched.counters.tally.all();

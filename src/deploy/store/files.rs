@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::record::{Kept, Record};
 use super::{Deployed, LARGEST_RECORD, LoadError, Store};
+use crate::deploy::MAX_APP_SIZE;
 use crate::deploy::name::AppName;
 use crate::prepare::Digest;
 use crate::private_dir::is_digest;
@@ -27,16 +28,11 @@ impl Store {
     pub(super) fn read_release(&self, kept: &Kept) -> Result<(Bytes, Option<String>), LoadError> {
         let number = kept.number;
         let blob = |digest: Digest, largest: u64, what: &'static str| {
-            let bytes = match self.read(&digest.to_string(), largest) {
-                Ok(bytes) => bytes,
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) =>
-                {
-                    return Err(LoadError::Torn { number, what });
-                }
-                Err(source) => return Err(LoadError::Io { number, source }),
-            };
-            if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(LoadError::Torn { number, what }) }
+            use io::ErrorKind::{InvalidData, InvalidInput, NotFound};
+            self.read_blob(digest, largest).map_err(|source| match source.kind() {
+                NotFound | InvalidInput | InvalidData => LoadError::Torn { number, what },
+                _ => LoadError::Io { number, source },
+            })
         };
         let wasm = blob(kept.digests.wasm, kept.size, "its code")?;
         let config =
@@ -56,11 +52,14 @@ impl Store {
     /// # Errors
     /// It can't be read, or is torn.
     pub fn code(&self, digest: Digest) -> io::Result<Bytes> {
-        let name = digest.to_string();
-        let size = self.dir.size(&name).ok_or(io::ErrorKind::NotFound)?;
-        let bytes = self.read(&name, size)?;
+        self.read_blob(digest, MAX_APP_SIZE).map(Bytes::from)
+    }
+
+    /// [`io::ErrorKind::InvalidData`] if it is torn, or has more than `largest` bytes.
+    fn read_blob(&self, digest: Digest, largest: u64) -> io::Result<Vec<u8>> {
+        let bytes = self.read(&digest.to_string(), largest)?;
         match Digest::of(&bytes) == digest {
-            true => Ok(bytes.into()),
+            true => Ok(bytes),
             false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is torn")),
         }
     }
