@@ -23,10 +23,6 @@ impl Manager for Nothing {
     async fn reset(&self, used: u64) -> Result<u64, Infallible> {
         Ok(used)
     }
-
-    fn memory(&self, _: &u64) -> usize {
-        0
-    }
 }
 
 fn pool(size: u32, on_end: OnEnd) -> Pool<Nothing> {
@@ -42,7 +38,6 @@ fn pool(size: u32, on_end: OnEnd) -> Pool<Nothing> {
         weight: 1,
         max_lifetime: None,
         max_uses: None,
-        max_memory: None,
     };
     Pool::new("nothing", Nothing, policy, 1, &Budget::new(size, 1_000)).expect("the policy is good")
 }

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::compile::Compiler;
-use crate::config::{Mode, Reset};
+use crate::config::{GuestState, Mode, Reset};
 use crate::deploy::orders::Orders;
 use crate::deploy::store::Store;
 use crate::engine::EnginesInUse;
@@ -86,6 +86,8 @@ pub struct ReleaseStatus {
     pub mount: String,
     pub hosts: Vec<String>,
     pub mode: Mode,
+    /// What its requests see of requests before.
+    pub guest_state: GuestState,
     pub reset: Reset,
     pub code: String,
     /// An app that is not in use has its code on disk only; one in mode `cold` has always.
@@ -188,6 +190,7 @@ impl AdminHandler {
                         mount: release.mount.to_string(),
                         hosts: release.config.hosts.clone(),
                         mode: release.config.mode,
+                        guest_state: release.config.mode.guest_state(),
                         reset: release.config.reset,
                         code: release.code.to_string(),
                         code_in_memory: release.pool.manager().has_code(),

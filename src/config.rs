@@ -23,6 +23,7 @@ use std::fmt;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::prepare::Kind;
 use crate::public;
 
 pub use overrides::Overrides;
@@ -88,6 +90,34 @@ pub enum Mode {
     Resident,
 }
 
+/// What a mode lets a request see of what the guest did in requests before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuestState {
+    /// Nothing.
+    Clean,
+    /// Whatever it left in the instance.
+    Kept,
+    /// That, and what requests do that are answered at the same time.
+    Shared,
+}
+
+/// Why a kind of app can't run in a mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ModeError {
+    #[error("mode kept needs instances that go on after a request, and a {kind} ends with it: use pooled")]
+    Ends { kind: Kind },
+    #[error(
+        "mode resident gives an instance many requests at once, and a {kind} app takes one: use pooled, or build the \
+         app for wasi:http/handler@0.3"
+    )]
+    OneAtATime { kind: Kind },
+}
+
+/// Requests after which an instance that keeps its state is spent: each gets a number from the range, so that not all
+/// are spent at once. `None`: however many.
+pub type MaxRequests = Option<RangeInclusive<u64>>;
+
 /// How a pooled instance is brought back to its first-ready state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,8 +127,27 @@ pub enum Reset {
 }
 
 impl Mode {
-    /// Those of this version, each for every kind of app; the default first.
-    pub const AVAILABLE: [Mode; 3] = [Mode::Pooled, Mode::Cached, Mode::Cold];
+    /// In the order of the continuum.
+    pub const ALL: [Mode; 5] = [Mode::Cold, Mode::Cached, Mode::Pooled, Mode::Kept, Mode::Resident];
+
+    /// What a request sees of what the guest did in requests before.
+    pub fn guest_state(self) -> GuestState {
+        match self {
+            Self::Cold | Self::Cached | Self::Pooled => GuestState::Clean,
+            Self::Kept => GuestState::Kept,
+            Self::Resident => GuestState::Shared,
+        }
+    }
+
+    /// # Errors
+    /// Why an app of this kind can't run in it.
+    pub fn check(self, kind: Kind) -> Result<(), ModeError> {
+        match self {
+            Self::Kept if kind.is_command() => Err(ModeError::Ends { kind }),
+            Self::Resident if kind != Kind::Http03 => Err(ModeError::OneAtATime { kind }),
+            _ => Ok(()),
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -120,7 +169,6 @@ impl fmt::Display for Mode {
 impl FromStr for Mode {
     type Err = String;
 
-    /// Refuses the modes that this version does not have.
     fn from_str(text: &str) -> Result<Self, String> {
         values::parse_mode(text)
     }
@@ -150,6 +198,12 @@ pub struct AppConfig {
     pub code_idle_time: Option<Duration>,
     /// How old an idle instance may become. `None`: however old.
     pub max_lifetime: Option<Duration>,
+    /// Requests that an instance answers before it is replaced, where it keeps its state.
+    pub max_requests: MaxRequests,
+    /// Bytes of linear memory with which an instance that keeps its state is replaced after a request.
+    pub max_retained_memory: usize,
+    /// Requests that one instance takes at once in mode `resident`.
+    pub max_concurrent: u32,
     /// Connections that the app's database takes in all.
     pub backend_connections: Option<u32>,
     /// Those that an instance may hold at once.

@@ -68,9 +68,12 @@ impl Instance {
         Instance { _drop_begins: DropBegins(clock), store, entry, policy, _drop_ends: drop_ends }
     }
 
-    /// Bytes of linear memory that the guest has.
-    pub fn memory(&self) -> usize {
-        self.store.data().limits.memory()
+    /// Has it grown so much, over the requests that it has answered, that one of its limits is near? One that reaches it
+    /// would fail a request.
+    fn is_worn(&mut self) -> bool {
+        let config = &self.policy.config;
+        let state = self.store.data_mut();
+        state.limits.memory() > config.max_retained_memory || state.handles() > config.resource_limit / 2
     }
 
     fn clock(&self) -> Arc<clock::CpuClock> {

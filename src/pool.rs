@@ -68,8 +68,10 @@ pub trait Manager: Send + Sync + 'static {
     fn reset(&self, used: Self::Instance)
     -> impl Future<Output = Result<Self::Instance, Self::Error>> + Send;
 
-    /// Bytes of memory that an instance holds.
-    fn memory(&self, instance: &Self::Instance) -> usize;
+    /// The instance has grown so much in its leases that it is to be dropped at the end of this one.
+    fn is_worn(&self, _instance: &mut Self::Instance) -> bool {
+        false
+    }
 
     /// The pool is asleep and has no instance: what is needed to make one may be given up until then. Called again and
     /// again as long as that is so. Returns whether anything was given up.
@@ -104,8 +106,6 @@ pub struct Policy {
     /// Leases after which an instance is spent: each instance gets a number from the range, so that not all are spent
     /// at once.
     pub max_uses: Option<RangeInclusive<u64>>,
-    /// Bytes of memory with which an instance is not kept after a lease.
-    pub max_memory: Option<usize>,
 }
 
 /// What a clean end of a lease does with the instance.

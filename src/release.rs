@@ -94,9 +94,7 @@ pub fn pool_policy(config: &AppConfig, room: u32) -> Policy {
         idle_time: config.idle_time,
         sleep_after: config.code_idle_time,
         on_end,
-        // For instances that are kept as the guest left them: mode `kept` will have keys for both.
-        max_uses: None,
-        max_memory: None,
+        max_uses: config.max_requests.clone(),
     }
 }
 

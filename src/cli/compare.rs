@@ -178,11 +178,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     if duration < Duration::from_secs(1) { Err("a second at least".to_owned()) } else { Ok(duration) }
 }
 
-/// Any mode there is: those that this version has not are refused with the reason in the report.
 fn mode(text: &str) -> Result<Mode, String> {
-    let all = [Mode::Cold, Mode::Cached, Mode::Pooled, Mode::Kept, Mode::Resident];
-    all.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
-        let names = all.map(|mode| mode.as_str()).join(", ");
+    Mode::ALL.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
+        let names = Mode::ALL.map(|mode| mode.as_str()).join(", ");
         format!("no mode has that name, they are {names}")
     })
 }

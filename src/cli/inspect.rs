@@ -24,7 +24,7 @@ struct Report {
     #[serde(flatten)]
     checked: Checked,
     /// The modes that the file may run in.
-    modes: [Mode; Mode::AVAILABLE.len()],
+    modes: Vec<Mode>,
 }
 
 impl Inspect {
@@ -33,13 +33,14 @@ impl Inspect {
             std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
         match prepare::check(&bytes) {
             Ok(checked) => {
-                let report = Report { checked, modes: Mode::AVAILABLE };
+                let modes = Mode::ALL.into_iter().filter(|mode| mode.check(checked.kind).is_ok()).collect();
+                let report = Report { checked, modes };
                 match self.json {
                     true => println!("{}", serde_json::to_string_pretty(&report)?),
                     false => println!(
                         "{}modes          {}",
                         report.checked,
-                        report.modes.map(Mode::as_str).join(", ")
+                        report.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")
                     ),
                 }
                 Ok(Exit::Success)

@@ -10,13 +10,14 @@ use super::numbers::{Numbers, RULES, Section};
 use super::origin::Destination;
 use super::problem::{Position, quoted};
 use super::reader::{Given, Table, kind_of};
-use super::{Mode, Origin, Reset, names, values};
+use super::{MaxRequests, Mode, Origin, Reset, names, values};
 use crate::router::{Mount, NormalPath};
 
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub mode: Option<Given<Mode>>,
     pub reset: Option<Given<Reset>>,
+    pub max_requests: Option<Given<MaxRequests>>,
     pub hosts: Vec<Given<String>>,
     pub path: Option<Given<Mount>>,
     pub warmup: Vec<Given<String>>,
@@ -41,6 +42,7 @@ impl Layer {
         Self {
             mode: None,
             reset: None,
+            max_requests: None,
             hosts: Vec::new(),
             path: None,
             warmup: Vec::new(),
@@ -74,6 +76,7 @@ impl Layer {
         let layer = Self {
             mode: table.get("mode", values::mode),
             reset: table.get("reset", values::reset),
+            max_requests: table.get("max_requests", values::requests),
             hosts: Vec::new(),
             path: None,
             warmup: Vec::new(),

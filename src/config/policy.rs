@@ -14,10 +14,15 @@ use super::origin::Destination;
 use super::problem::{Position, quoted};
 use super::reader::{self, Document, Given};
 use super::{
-    AppConfig, HOST_FILE, LARGEST_APP_FILE, Mode, Outbound, Pool, Problem, Reset, StaticFiles, names,
+    AppConfig, GuestState, HOST_FILE, LARGEST_APP_FILE, MaxRequests, Mode, Outbound, Pool, Problem, Reset,
+    StaticFiles, names,
 };
 use crate::public;
 use crate::router::Mount;
+
+/// Requests that an instance answers in mode `kept`, unless the app says otherwise: so many that making instances costs
+/// nothing, and so few that an app which can't do without its state is found out.
+const MAX_REQUESTS: std::ops::RangeInclusive<u64> = 1_000..=2_000;
 
 /// What the operator lets apps be.
 #[derive(Debug, Clone)]
@@ -146,6 +151,12 @@ impl Request<'_> {
             idle_time: limits.time(Number::IdleTime),
             code_idle_time: limits.bounded_time(Number::CodeIdleTime),
             max_lifetime: limits.bounded_time(Number::MaxLifetime),
+            max_requests: self.max_requests(mode),
+            max_retained_memory: match limits.size(Number::MaxRetainedMemory) {
+                usize::MAX => limits.size(Number::MemoryLimit) / 4 * 3,
+                size => size,
+            },
+            max_concurrent: limits.count(Number::MaxConcurrent),
             backend_connections: limits.bounded(Number::BackendConnections),
             connections_per_instance: limits.count(Number::ConnectionsPerInstance),
             memory_limit: limits.size(Number::MemoryLimit),
@@ -181,30 +192,55 @@ impl Request<'_> {
             let message = format!("{mode} is not among the modes of [grants.\"{name}\"]: {granted}");
             self.doc.problem("mode", own.map(|given| given.at), message);
         }
-        if mode == Mode::Cold
-            && let Some(given) = self.own.limits.get(Number::CodeIdleTime)
-        {
-            let message = "mode cold keeps no code, so leave this key out or use cached".to_owned();
-            self.doc.problem("code_idle_time", Some(given.at), message);
-        }
-        if matches!(mode, Mode::Cold | Mode::Cached) {
-            let idle = [
-                (Number::MinInstances, "min_instances"),
-                (Number::IdleTime, "idle_time"),
-                (Number::MaxLifetime, "max_lifetime"),
-            ];
-            let idle =
-                idle.map(|(limit, key)| (key, self.own.limits.get(limit).as_ref().map(|given| given.at)));
-            let reset = ("reset", self.own.reset.as_ref().map(|given| given.at));
-            for (key, at) in idle.into_iter().chain([reset]) {
-                if at.is_some() {
-                    let message =
-                        format!("mode {mode} keeps no instances, so leave this key out or use pooled");
-                    self.doc.problem(key, at, message);
-                }
+        self.check_keys(mode);
+        mode
+    }
+
+    /// A key that the mode can't honour is a problem where the app itself gives it; in `[defaults]` it is for others.
+    fn check_keys(&self, mode: Mode) {
+        const CLEAN: &str =
+            "mode pooled resets an instance after each request, so leave this key out or use kept";
+        let of = |number| self.own.limits.get(number).as_ref().map(|given| given.at);
+        let no_instances = format!("mode {mode} keeps no instances, so leave this key out or use pooled");
+        let no_reset = format!("mode {mode} keeps what the guest left, so leave this key out or use pooled");
+        let one_at_a_time = format!(
+            "an instance takes one request at once in mode {mode}, so leave this key out or use resident"
+        );
+        let no_code = "mode cold keeps no code, so leave this key out or use cached";
+        let keeps_none = matches!(mode, Mode::Cold | Mode::Cached);
+        let is_clean = mode.guest_state() == GuestState::Clean;
+        let instances = (keeps_none, &*no_instances);
+        let state = (is_clean, if keeps_none { &*no_instances } else { CLEAN });
+        let keys = [
+            ("code_idle_time", of(Number::CodeIdleTime), (mode == Mode::Cold, no_code)),
+            ("min_instances", of(Number::MinInstances), instances),
+            ("idle_time", of(Number::IdleTime), instances),
+            ("max_lifetime", of(Number::MaxLifetime), instances),
+            (
+                "reset",
+                self.own.reset.as_ref().map(|given| given.at),
+                if is_clean { instances } else { (true, &no_reset) },
+            ),
+            ("max_requests", self.own.max_requests.as_ref().map(|given| given.at), state),
+            ("max_retained_memory", of(Number::MaxRetainedMemory), state),
+            ("max_concurrent", of(Number::MaxConcurrent), (mode != Mode::Resident, &*one_at_a_time)),
+        ];
+        for (key, at, (is_refused, message)) in keys {
+            if is_refused && at.is_some() {
+                self.doc.problem(key, at, message);
             }
         }
-        mode
+    }
+
+    fn max_requests(&self, mode: Mode) -> MaxRequests {
+        let given = self.own.max_requests.as_ref().or(self.policy.defaults.max_requests.as_ref());
+        match (given, mode.guest_state()) {
+            (_, GuestState::Clean) => None,
+            (Some(given), _) => given.value.clone(),
+            (None, GuestState::Kept) => Some(MAX_REQUESTS),
+            // What it holds is the app's only copy.
+            (None, GuestState::Shared) => None,
+        }
     }
 
     fn limits(&self, mode: Mode) -> Numbers<u64> {

@@ -194,7 +194,7 @@ fn every_wrong_variable_is_a_problem() {
     let problems = variables(&[
         ("HOSTLER_LISTN", "x"),
         ("HOSTLER_ADMIN", "9090"),
-        ("HOSTLER_MODE", "kept"),
+        ("HOSTLER_MODE", "keept"),
         ("HOSTLER_WORKER_THREADS", "0"),
         ("HOSTLER_SOMETHING_ELSE", ""),
         ("HOSTLER_LOG_LEVEL", "inof"),
@@ -203,7 +203,7 @@ fn every_wrong_variable_is_a_problem() {
         "HOSTLER_ADMIN: not an address with a port, write for example \"127.0.0.1:8080\"",
         "HOSTLER_LISTN: unknown variable, did you mean HOSTLER_LISTEN?",
         "HOSTLER_LOG_LEVEL: unknown level inof, did you mean info?",
-        "HOSTLER_MODE: mode kept is not available in this version, use pooled, cached or cold",
+        "HOSTLER_MODE: unknown mode keept, did you mean kept?",
         "HOSTLER_SOMETHING_ELSE: unknown variable, the known ones are HOSTLER_ADMIN, HOSTLER_CACHE_DIR, \
          HOSTLER_CONFIG, HOSTLER_FOLDER, HOSTLER_LISTEN, HOSTLER_LOG_ACCESS, HOSTLER_LOG_FORMAT, \
          HOSTLER_LOG_LEVEL, HOSTLER_MODE, HOSTLER_STATE_DIR, HOSTLER_VERIFY_ISOLATION, HOSTLER_WORKER_THREADS",

@@ -9,7 +9,7 @@ use super::numbers::{Bounds, UNBOUNDED, Unit};
 use super::problem::quoted;
 use super::reader::{kind_of, nearest};
 use super::units::{NO_UNIT, parse_duration, parse_size};
-use super::{MemoryBudget, Mode, Reset};
+use super::{MaxRequests, MemoryBudget, Mode, Reset};
 
 /// A string; `example` is a right one.
 pub(super) fn string<'v>(value: &'v DeValue<'_>, example: &str) -> Result<&'v str, String> {
@@ -124,17 +124,41 @@ pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, String> {
     parse_mode(string(value, "pooled")?)
 }
 
-/// The name of a mode that this version can run apps in.
+/// The name of a mode.
 pub(super) fn parse_mode(text: &str) -> Result<Mode, String> {
     match text {
         "cold" => Ok(Mode::Cold),
         "cached" => Ok(Mode::Cached),
         "pooled" => Ok(Mode::Pooled),
-        "kept" | "resident" => {
-            Err(format!("mode {text} is not available in this version, use pooled, cached or cold"))
-        }
-        _ => Err(unknown("mode", text, &["pooled", "cached", "cold"])),
+        "kept" => Ok(Mode::Kept),
+        "resident" => Ok(Mode::Resident),
+        _ => Err(unknown("mode", text, &["pooled", "cached", "cold", "kept", "resident"])),
     }
+}
+
+/// A number of requests, a range of them, or `"off"`.
+pub(super) fn requests(value: &DeValue<'_>) -> Result<MaxRequests, String> {
+    const EXAMPLE: &str = "write a whole number, a range such as \"500..1000\", or \"off\"";
+    const BOUNDS: Bounds = Bounds::new(Unit::Count, 1, 1_000_000_000_000);
+    if value.as_integer().is_some() {
+        let number = number(BOUNDS)(value)?;
+        return Ok(Some(number..=number));
+    }
+    let text =
+        value.as_str().ok_or_else(|| format!("expected requests, found {}: {EXAMPLE}", kind_of(value)))?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let (least, most) = text.split_once("..").ok_or_else(|| format!("{}: {EXAMPLE}", quoted(text)))?;
+    let bound = |text: &str| {
+        let number = text.parse::<u64>().map_err(|_| format!("{}: {EXAMPLE}", quoted(text)))?;
+        BOUNDS.check(number)
+    };
+    let (least, most) = (bound(least)?, bound(most)?);
+    if least > most {
+        return Err(format!("the range begins above its end, write \"{most}..{least}\""));
+    }
+    Ok(Some(least..=most))
 }
 
 pub(super) fn reset(value: &DeValue<'_>) -> Result<Reset, String> {

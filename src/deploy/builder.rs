@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::probe::{ProbeError, probe};
 use super::shelf;
 use super::store::Store;
 use super::warmup::{WarmupError, warm_up};
@@ -44,12 +45,16 @@ pub enum DeployError {
     Compile(#[from] CompileError),
     #[error("it can't be linked to the host: {0}")]
     Link(String),
+    #[error("{0}")]
+    Mode(#[from] config::ModeError),
     #[error("its pool can't be made: {0}")]
     Pool(#[from] PolicyError),
     #[error("its first instances can't be made: {0}")]
     Start(#[from] PrewarmError<MakeError>),
     #[error("{0}")]
     Warmup(#[from] WarmupError),
+    #[error("{0}")]
+    Probe(#[from] ProbeError),
     #[error("{0}")]
     Route(#[from] crate::registry::RouteTaken),
     #[error("no app is served: instances can't be kept apart on this machine, see the log of the host")]
@@ -98,8 +103,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Checks, compiles (or takes from the code cache), links, instantiates and asks the `warmup` paths; nothing is live
-    /// yet.
+    /// Checks, compiles (or takes from the code cache), links, instantiates, probes and asks the `warmup` paths; nothing is
+    /// live yet.
     ///
     /// # Errors
     /// See [`DeployError`]. Nothing is left behind but an artifact in the code cache.
@@ -113,6 +118,7 @@ impl Builder {
         let prepared = tokio::task::spawn_blocking(move || builder.prepare(sources)).await??;
         let release = self.assemble(prepared, counters)?;
         release.pool.prewarm().await?;
+        probe(&release, &self.budget, self.address).await?;
         warm_up(&release, self.address).await?;
         Ok(Arc::new(release))
     }
@@ -127,6 +133,7 @@ impl Builder {
         self.registry.expect([(app.clone(), starting)]);
         // Without the validator, which is the compiler's: an artifact in the code cache is of bytes that passed it.
         let checked = prepare::check_known(&wasm)?;
+        config.mode.check(checked.kind)?;
         let engines = self.engines()?;
         let engine = engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
         let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };

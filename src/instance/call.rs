@@ -76,6 +76,7 @@ impl Instance {
         let abi = self.abi();
         let Instance { store, entry, policy, .. } = self;
         store.data().log.begin(request.id);
+        store.data_mut().limits.refused = false;
         // The one from its making has passed while it was idle: the guest would be interrupted before it does anything.
         store.set_epoch_deadline(1);
         match entry {

@@ -16,6 +16,7 @@ use super::linked::LinkedCode;
 use super::measured::Measured;
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
+use crate::config::GuestState;
 use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once};
 use crate::metrics::AppCounters;
 use crate::pool::{self, Cores};
@@ -199,6 +200,15 @@ impl Factory {
         Factory::of(engines, CodeSource::Cold(code), policy)
     }
 
+    /// Another one that makes the same instances.
+    pub fn twin(&self) -> Factory {
+        let source = match &self.source {
+            CodeSource::Linked(code) => CodeSource::Linked(code.clone()),
+            CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
+        };
+        Factory::of(self.engines.clone(), source, self.policy.clone())
+    }
+
     /// The engines that its instances are in.
     pub fn engines(&self) -> &Arc<Engines> {
         &self.engines
@@ -268,8 +278,9 @@ impl pool::Manager for Factory {
         self.make().await
     }
 
-    fn memory(&self, instance: &Instance) -> usize {
-        instance.memory()
+    /// Instances that are made anew or reset can't grow over their requests.
+    fn is_worn(&self, instance: &mut Instance) -> bool {
+        self.policy.config.mode.guest_state() != GuestState::Clean && instance.is_worn()
     }
 
     fn rest(&self) -> bool {

@@ -83,6 +83,11 @@ impl HostState {
         self.wasi = Wasi::new(builder, abi, resource_limit);
     }
 
+    /// Host resources that the guest holds handles of. Looks at each.
+    pub fn handles(&mut self) -> usize {
+        self.http().table.iter_mut().count()
+    }
+
     /// The WASI 0.1 context, for the linker of core modules.
     pub fn p1(&mut self) -> &mut WasiP1Ctx {
         match &mut self.wasi {

@@ -326,11 +326,9 @@ impl<M: Manager> Held<M> {
     }
 
     /// Has it done, or grown, as much as it may?
-    pub(super) fn is_spent(&self) -> bool {
+    pub(super) fn is_spent(&mut self) -> bool {
         let Self { instance, life, place } = self;
-        let pool = &place.pool;
-        life.uses >= life.max_uses
-            || pool.policy.max_memory.is_some_and(|max| pool.manager.memory(instance) > max)
+        life.uses >= life.max_uses || place.pool.manager.is_worn(instance)
     }
 
     /// Puts a ready instance into the books: idle, to the next waiter, or away.

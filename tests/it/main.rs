@@ -26,6 +26,7 @@ mod folder;
 mod grants;
 mod hostile;
 mod isolation;
+mod kept;
 mod kinds;
 mod leavers;
 mod limits;

@@ -8,17 +8,46 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ("memory_limt = 1", "shop.toml:1: memory_limt: unknown key, did you mean memory_limit?"),
         ("[outbound]\nalow = []", "shop.toml:2: outbound.alow: unknown key, did you mean allow?"),
         ("mode = \"poold\"", "shop.toml:1: mode: unknown mode poold, did you mean pooled?"),
+        ("mode = \"keept\"", "shop.toml:1: mode: unknown mode keept, did you mean kept?"),
         (
-            "mode = \"resident\"",
-            "shop.toml:1: mode: mode resident is not available in this version, use pooled, cached or cold",
+            "mode = \"kept\"\nreset = \"replace\"",
+            "shop.toml:2: reset: mode kept keeps what the guest left, so leave this key out or use pooled",
         ),
+        (
+            "max_requests = 10",
+            "shop.toml:1: max_requests: mode pooled resets an instance after each request, so leave this key out or use \
+             kept",
+        ),
+        (
+            "mode = \"cold\"\nmax_retained_memory = \"1MiB\"",
+            "shop.toml:2: max_retained_memory: mode cold keeps no instances, so leave this key out or use pooled",
+        ),
+        (
+            "mode = \"kept\"\nmax_concurrent = 3",
+            "shop.toml:2: max_concurrent: an instance takes one request at once in mode kept, so leave this key out or \
+             use resident",
+        ),
+        (
+            "mode = \"kept\"\nmax_requests = \"20..10\"",
+            "shop.toml:2: max_requests: the range begins above its end, write \"10..20\"",
+        ),
+        (
+            "mode = \"kept\"\nmax_requests = \"20-30\"",
+            "shop.toml:2: max_requests: 20-30: write a whole number, a range such as \"500..1000\", or \"off\"",
+        ),
+        (
+            "mode = \"kept\"\nmax_requests = true",
+            "shop.toml:2: max_requests: expected requests, found true or false: write a whole number, a range such as \
+             \"500..1000\", or \"off\"",
+        ),
+        ("mode = \"kept\"\nmax_requests = \"0..10\"", "shop.toml:2: max_requests: too small, the least is 1"),
         (
             "warmup = [\"/\", \"ready\"]",
             "shop.toml:1: warmup: ready: not a path as in a request, write for example \"/\" or \"/search?q=a\"",
         ),
         ("warmup = \"/\"", "shop.toml:1: warmup: expected a list, found a string"),
         ("keep_releases = 1", "shop.toml:1: keep_releases: too small, the least is 2"),
-        ("mode = \"\"", "shop.toml:1: mode: unknown mode , use pooled, cached, cold"),
+        ("mode = \"\"", "shop.toml:1: mode: unknown mode , use pooled, cached, cold, kept, resident"),
         (
             "mode = \"cold\"\nmin_instances = 1",
             "shop.toml:2: min_instances: mode cold keeps no instances, so leave this key out or use pooled",

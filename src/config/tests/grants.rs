@@ -206,9 +206,9 @@ fn a_wrong_grant_is_the_operators_problem() {
             "hostler.toml:2: grants.\"shop\".memory_limt: unknown key, did you mean memory_limit?",
         ),
         (
-            "[grants.shop]\nmodes = [\"kept\"]",
+            "[grants.shop]\nmodes = [\"keept\"]",
             "hostler.toml:2: grants.\"shop\".modes: \
-             mode kept is not available in this version, use pooled, cached or cold",
+             unknown mode keept, did you mean kept?",
         ),
         (
             "[grants.shop]\npaths = [\"store\"]",

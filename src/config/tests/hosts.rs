@@ -98,10 +98,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "[log]\nlevel = \"hostler[x]=info\"",
             "hostler.toml:2: log.level: not a filter, write for example \"info\" or \"info,hostler=debug\"",
         ),
-        (
-            "[defaults]\nmode = \"kept\"",
-            "hostler.toml:2: mode: mode kept is not available in this version, use pooled, cached or cold",
-        ),
+        ("[defaults]\nmode = \"keept\"", "hostler.toml:2: mode: unknown mode keept, did you mean kept?"),
         (
             "[defaults]\nreset = \"rewind\"",
             "hostler.toml:2: reset: reset rewind is not available in this version, use auto or replace",
@@ -177,7 +174,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
 
 #[test]
 fn all_problems_of_a_file_are_told_at_once_in_its_order() {
-    let text = "[server]\nlisten = 1\nx_y_z_w_v = 1\n[defaults]\nmode = \"kept\"\ncpu_time = \"1\"\n[log]\naccess = 1\n";
+    let text = "[server]\nlisten = 1\nx_y_z_w_v = 1\n[defaults]\nmode = \"keept\"\ncpu_time = \"1\"\n[log]\naccess = 1\n";
     let lines: Vec<_> =
         host(text).unwrap_err().iter().map(|problem| problem.position.unwrap().line).collect();
     assert_eq!(lines, [2, 3, 5, 6, 8]);

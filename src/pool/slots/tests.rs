@@ -17,7 +17,6 @@ fn policy(max: u32, on_end: OnEnd) -> Policy {
         weight: 1,
         max_lifetime: None,
         max_uses: None,
-        max_memory: None,
     }
 }
 

@@ -42,10 +42,10 @@ async fn not_all_instances_are_spent_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_has_grown_is_not_kept() {
-    let rig = Rig::new(Policy { max_memory: Some(100), ..kept(1) });
-    for (memory, next) in [(100, 1), (101, 2)] {
+    let rig = Rig::new(kept(1));
+    for (is_worn, next) in [(false, 1), (true, 2)] {
         let mut lease = rig.lease().await;
-        lease.memory = memory;
+        lease.is_worn = is_worn;
         lease.end(End::Clean);
         let lease = rig.lease().await;
         assert_eq!(lease.id, next);

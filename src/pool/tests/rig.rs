@@ -29,7 +29,6 @@ pub fn policy(max: u32, min_idle: u32, max_idle: u32, on_end: OnEnd) -> Policy {
         weight: 1,
         max_lifetime: None,
         max_uses: None,
-        max_memory: None,
     }
 }
 
@@ -127,7 +126,7 @@ pub struct State {
 pub struct Creature {
     pub id: u64,
     pub is_dirty: bool,
-    pub memory: usize,
+    pub is_worn: bool,
     slot: Slot,
 }
 
@@ -173,7 +172,7 @@ impl Manager for Fake {
             return Err("broken");
         }
         let id = self.next_id.fetch_add(1, SeqCst) + 1;
-        Ok(Creature { id, is_dirty: false, memory: 0, slot })
+        Ok(Creature { id, is_dirty: false, is_worn: false, slot })
     }
 
     async fn reset(&self, mut used: Creature) -> Result<Creature, &'static str> {
@@ -186,8 +185,8 @@ impl Manager for Fake {
         Ok(used)
     }
 
-    fn memory(&self, creature: &Creature) -> usize {
-        creature.memory
+    fn is_worn(&self, creature: &mut Creature) -> bool {
+        creature.is_worn
     }
 
     fn rest(&self) -> bool {
