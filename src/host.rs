@@ -116,7 +116,7 @@ impl Host {
         budget.cores().set_threads(u32::try_from(threads).unwrap_or(u32::MAX));
         let control =
             runtime("control", CONTROL_THREADS).build().context("cannot start the control threads")?;
-        let control_handle = control.handle().clone();
+        let (control_handle, serving_handle) = (control.handle().clone(), serving.handle().clone());
 
         let listener = {
             let _runtime = serving.enter();
@@ -172,6 +172,7 @@ impl Host {
             numbers: AtomicU64::new(store.as_ref().map_or(0, |store| store.last_number())),
             address,
             control: control_handle,
+            serving: serving_handle,
             engines: engines.clone(),
             cache,
             store,

@@ -1,7 +1,7 @@
 //! An instance: a Wasmtime store, the instantiated app in it, and its host state; the unit of pooling.
 //!
 //! In reading order: [`factory`] makes instances of the code in [`linked`] and resets them, [`call`] runs one request's guest code in an
-//! instance, [`exchange`] drives that call and takes its response while it runs. [`state`], [`limits`], [`clock`]
+//! instance, [`resident`] runs many in one, [`exchange`] drives that call and takes its response while it runs. [`state`], [`limits`], [`clock`]
 //! and [`output`] are what an instance's store holds; [`cgi`] and [`outbound`] are the two protocols that
 //! Wasmtime's WASI crates don't bring.
 
@@ -15,6 +15,7 @@ mod linked;
 mod measured;
 mod output;
 mod pipe;
+mod resident;
 mod state;
 
 #[doc(hidden)]
@@ -27,6 +28,7 @@ pub use clock::CpuTimeExceeded;
 pub use exchange::{Failure, Outcome, exchange};
 pub use factory::{AppCode, ColdCode, Factory, MakeError};
 pub use linked::{LinkedCode, Shelf};
+pub use resident::Seat;
 pub use state::InstancePolicy;
 
 use std::sync::Arc;
@@ -46,6 +48,12 @@ pub struct Instance {
     entry: Entry,
     policy: Arc<InstancePolicy>,
     _drop_ends: DropEnds,
+}
+
+/// What a request leases: an instance of its own, or a seat at those that many requests share.
+pub enum Runner {
+    Instance(Instance),
+    Seat(Seat),
 }
 
 /// Dropping a store takes as long as a small request, so it is counted as the app's upkeep.
@@ -68,12 +76,8 @@ impl Instance {
         Instance { _drop_begins: DropBegins(clock), store, entry, policy, _drop_ends: drop_ends }
     }
 
-    /// Has it grown so much, over the requests that it has answered, that one of its limits is near? One that reaches it
-    /// would fail a request.
     fn is_worn(&mut self) -> bool {
-        let config = &self.policy.config;
-        let state = self.store.data_mut();
-        state.limits.memory() > config.max_retained_memory || state.handles() > config.resource_limit / 2
+        self.store.data_mut().is_worn(&self.policy.config)
     }
 
     fn clock(&self) -> Arc<clock::CpuClock> {
@@ -84,6 +88,22 @@ impl Instance {
         match self.entry {
             Entry::CommandModule(_) => Abi::Module,
             _ => Abi::Component,
+        }
+    }
+}
+
+impl Runner {
+    async fn call(&mut self, request: GuestRequest, answer: call::Sender) -> wasmtime::Result<()> {
+        match self {
+            Runner::Instance(instance) => instance.call(request, answer).await,
+            Runner::Seat(seat) => seat.call(request, answer).await,
+        }
+    }
+
+    fn clock(&self) -> Arc<clock::CpuClock> {
+        match self {
+            Runner::Instance(instance) => instance.clock(),
+            Runner::Seat(seat) => seat.clock(),
         }
     }
 }

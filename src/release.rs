@@ -78,23 +78,26 @@ impl std::fmt::Display for Millis {
 pub fn pool_policy(config: &AppConfig, room: u32) -> Policy {
     // What the operator or the app wrote counts even where there is less room: the pool says that it doesn't fit.
     let max = config.most_instances().unwrap_or_else(|| room.max(config.min_instances).max(1));
+    // What many requests share is pooled as seats at it: each request in flight counts as an instance does elsewhere.
+    let is_shared = config.mode == Mode::Resident;
+    let max = if is_shared { max.saturating_mul(config.max_concurrent).min(room.max(1)) } else { max };
     let (min_idle, max_idle, on_end) = match config.mode {
         Mode::Cold | Mode::Cached => (0, 0, OnEnd::Drop),
         Mode::Pooled => (config.min_instances, max, OnEnd::Reset),
-        Mode::Kept | Mode::Resident => (config.min_instances, max, OnEnd::Keep),
+        Mode::Kept | Mode::Resident => (config.min_instances.min(max), max, OnEnd::Keep),
     };
     Policy {
         min_idle,
         max_idle,
         max,
         weight: config.weight,
-        max_lifetime: config.max_lifetime,
+        max_lifetime: config.max_lifetime.filter(|_| !is_shared),
         queue_size: config.queue_size,
         queue_timeout: config.queue_timeout,
         idle_time: config.idle_time,
         sleep_after: config.code_idle_time,
         on_end,
-        max_uses: config.max_requests.clone(),
+        max_uses: config.max_requests.clone().filter(|_| !is_shared),
     }
 }
 

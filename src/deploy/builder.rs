@@ -97,6 +97,8 @@ pub struct Builder {
     pub copying: Arc<Semaphore>,
     /// The runtime that deploys run on.
     pub control: tokio::runtime::Handle,
+    /// The runtime that requests are served on.
+    pub serving: tokio::runtime::Handle,
     pub numbers: AtomicU64,
     /// Where apps are served.
     pub address: SocketAddr,
@@ -187,6 +189,10 @@ impl Builder {
                 let cold = ColdCode { kind: checked.kind, wasm, compiling, cores };
                 Factory::cold(engines, cold, policy)
             }
+        };
+        let factory = match config.mode {
+            Mode::Resident => factory.resident(self.serving.clone()),
+            _ => factory,
         };
         let units = units(&checked.facts);
         let room = self.budget.units().checked_div(units).unwrap_or(0);

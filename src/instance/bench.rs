@@ -16,7 +16,6 @@ use super::{
 use crate::config::Policy;
 use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines};
 use crate::metrics::AppCounters;
-use crate::pool::Manager;
 use crate::prepare;
 use crate::router::Mount;
 
@@ -53,7 +52,7 @@ impl App {
     /// # Errors
     /// The app can't be instantiated.
     pub async fn make(&self) -> Result<Instance, MakeError> {
-        self.factory.make().await
+        self.factory.instance().await
     }
 
     /// `GET /` to the end of the guest; the body of its answer.

@@ -3,6 +3,7 @@
 //! A call gives its answer through a channel as soon as the guest has set it, and then goes on until the guest has
 //! returned: the body of the answer is made meanwhile.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
@@ -18,11 +20,12 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 use tokio_util::io::StreamReader;
 use wasmtime::Store;
+use wasmtime::component::Accessor;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::cli::AsyncStdinStream;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
-use wasmtime_wasi_http::{WasiBody, WasiHttpView, p2, p3};
+use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView, p2, p3};
 
 use super::cgi::{self, BadResponse, CgiRequest, Document, Head, Parser};
 use super::pipe::{PipeReader, pipe};
@@ -65,7 +68,7 @@ pub enum Answer {
     Bad(BadResponse),
 }
 
-type Sender = oneshot::Sender<Answer>;
+pub(super) type Sender = oneshot::Sender<Answer>;
 
 impl Instance {
     /// Runs the guest for one request until it has returned.
@@ -137,6 +140,27 @@ async fn call_http03(
     request: GuestRequest,
     answer: Sender,
 ) -> wasmtime::Result<()> {
+    let request = request_http03(store.data_mut(), request)?;
+    store
+        .run_concurrent(async move |accessor| {
+            let body_ended = answer_http03(accessor, service, request, answer).await?;
+            // The guest's task runs on after it has returned its response, and the body may outlive even that: its
+            // bytes come through the store for as long as it is polled.
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            let _ = body_ended.await;
+            Ok(())
+        })
+        .await?
+}
+
+/// A request of wasi:http 0.3 in a store, and what becomes of its body.
+pub(super) type Request03 = (p3::Request, BoxFuture<'static, Result<(), HttpError>>);
+
+/// Puts a request into a store.
+///
+/// # Errors
+/// Its target and host make no URI.
+pub(super) fn request_http03(state: &mut HostState, request: GuestRequest) -> wasmtime::Result<Request03> {
     let GuestRequest { mut parts, body, .. } = request;
     // What HTTP/1.1 has in its Host field belongs to the request's target here.
     if let (None, Some(host)) = (parts.uri.authority(), parts.headers.get(http::header::HOST)) {
@@ -150,31 +174,36 @@ async fn call_http03(
         GuestBody::Streaming(body) => body,
     };
     let (request, transmitted) =
-        p3::Request::from_http(store.data_mut().http().hooks, http::Request::from_parts(parts, body));
-    store
-        .run_concurrent(async move |accessor| {
-            let (ending, ended) = oneshot::channel();
-            let answered = match service.handle(accessor, request).await? {
-                Ok(response) => {
-                    let response = accessor.with(|store| response.into_http(store, transmitted))?;
-                    Answer::Response(response.map(|body| Ending { body, _ending: ending }.boxed_unsync()))
-                }
-                Err(code) => Answer::Error(format!("{code:?}")),
-            };
-            let _ = answer.send(answered);
-            // The guest's task runs on after it has returned its response, and the body may outlive even that: its
-            // bytes come through the store for as long as it is polled.
-            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            let _ = ended.await;
-            Ok(())
-        })
-        .await?
+        p3::Request::from_http(state.http().hooks, http::Request::from_parts(parts, body));
+    Ok((request, Box::pin(transmitted)))
+}
+
+/// Has the guest answer; what is returned ends with the answer's body.
+///
+/// # Errors
+/// The store has failed.
+pub(super) async fn answer_http03(
+    accessor: &Accessor<HostState>,
+    service: &p3::bindings::Service,
+    (request, transmitted): Request03,
+    answer: Sender,
+) -> wasmtime::Result<oneshot::Receiver<Infallible>> {
+    let (ending, body_ended) = oneshot::channel();
+    let answered = match service.handle(accessor, request).await? {
+        Ok(response) => {
+            let response = accessor.with(|store| response.into_http(store, transmitted))?;
+            Answer::Response(response.map(|body| Ending { body, _ending: ending }.boxed_unsync()))
+        }
+        Err(code) => Answer::Error(format!("{code:?}")),
+    };
+    let _ = answer.send(answered);
+    Ok(body_ended)
 }
 
 /// A body that tells by its end that the store is no longer needed for it.
 struct Ending {
     body: WasiBody,
-    _ending: oneshot::Sender<()>,
+    _ending: oneshot::Sender<Infallible>,
 }
 
 impl http_body::Body for Ending {

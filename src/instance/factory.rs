@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use wasmtime::Store;
 use wasmtime::component::Linker;
@@ -14,9 +15,10 @@ use wasmtime_wasi_http::{p2, p3};
 use super::clock::CpuClock;
 use super::linked::LinkedCode;
 use super::measured::Measured;
+use super::resident::Resident;
 use super::state::{Abi, HostState, InstancePolicy};
-use super::{Entry, Instance};
-use crate::config::GuestState;
+use super::{Entry, Instance, Runner};
+use crate::config::{AppConfig, Mode};
 use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once};
 use crate::metrics::AppCounters;
 use crate::pool::{self, Cores};
@@ -183,6 +185,8 @@ pub struct Factory {
     engines: Arc<Engines>,
     source: CodeSource,
     policy: Arc<InstancePolicy>,
+    /// Mode `resident`: the instances that requests share.
+    resident: Option<Arc<Resident>>,
 }
 
 enum CodeSource {
@@ -207,6 +211,34 @@ impl Factory {
             CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
         };
         Factory::of(self.engines.clone(), source, self.policy.clone())
+    }
+
+    /// The same, for requests that share its instances, which run on that runtime.
+    pub fn resident(self, serving: Handle) -> Factory {
+        let resident = Resident::new(self.twin(), serving);
+        Factory { resident: Some(resident), ..self }
+    }
+
+    pub(super) fn config(&self) -> &AppConfig {
+        &self.policy.config
+    }
+
+    pub(super) fn app(&self) -> &str {
+        &self.policy.app
+    }
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// See [`MakeError`].
+    pub(super) async fn instance(&self) -> Result<Instance, MakeError> {
+        match &self.source {
+            CodeSource::Linked(code) => {
+                let code = code.get(&self.engines).await.map_err(|error| MakeError::Compile(error.into()))?;
+                self.instantiate(&code).await
+            }
+            CodeSource::Cold(code) => self.instantiate(&code.compile(&self.engines).await?).await,
+        }
     }
 
     /// The engines that its instances are in.
@@ -235,11 +267,15 @@ impl Factory {
             CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
             CodeSource::Linked(code) => CodeSource::Linked(code.moved(engines, load)?),
         };
-        Ok(Factory::of(engines.clone(), source, self.policy.clone()))
+        let moved = Factory::of(engines.clone(), source, self.policy.clone());
+        Ok(match &self.resident {
+            Some(resident) => moved.resident(resident.serving().clone()),
+            None => moved,
+        })
     }
 
     fn of(engines: Arc<Engines>, source: CodeSource, policy: Arc<InstancePolicy>) -> Factory {
-        Factory { engines, source, policy }
+        Factory { engines, source, policy, resident: None }
     }
 
     async fn instantiate(&self, code: &AppCode) -> Result<Instance, MakeError> {
@@ -254,22 +290,19 @@ impl Factory {
 }
 
 impl pool::Manager for Factory {
-    type Instance = Instance;
+    type Instance = Runner;
     type Error = MakeError;
 
-    async fn make(&self) -> Result<Instance, MakeError> {
-        match &self.source {
-            CodeSource::Linked(code) => {
-                let code = code.get(&self.engines).await.map_err(|error| MakeError::Compile(error.into()))?;
-                self.instantiate(&code).await
-            }
-            CodeSource::Cold(code) => self.instantiate(&code.compile(&self.engines).await?).await,
+    async fn make(&self) -> Result<Runner, MakeError> {
+        match &self.resident {
+            Some(resident) => resident.seat().await.map(Runner::Seat),
+            None => self.instance().await.map(Runner::Instance),
         }
     }
 
     /// By `replace`: the used store goes, with all that the guest left in it, and a new one comes into the warm
     /// slots of the allocator. Nothing is erased, so nothing can be forgotten.
-    async fn reset(&self, used: Instance) -> Result<Instance, MakeError> {
+    async fn reset(&self, used: Runner) -> Result<Runner, MakeError> {
         #[cfg(debug_assertions)]
         if self.engines.reset_is_broken() {
             return Ok(used);
@@ -279,8 +312,12 @@ impl pool::Manager for Factory {
     }
 
     /// Instances that are made anew or reset can't grow over their requests.
-    fn is_worn(&self, instance: &mut Instance) -> bool {
-        self.policy.config.mode.guest_state() != GuestState::Clean && instance.is_worn()
+    fn is_worn(&self, runner: &mut Runner) -> bool {
+        match runner {
+            Runner::Instance(instance) if self.config().mode == Mode::Kept => instance.is_worn(),
+            // Those that requests share are looked at where they run.
+            Runner::Instance(_) | Runner::Seat(_) => false,
+        }
     }
 
     fn rest(&self) -> bool {

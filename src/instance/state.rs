@@ -83,9 +83,11 @@ impl HostState {
         self.wasi = Wasi::new(builder, abi, resource_limit);
     }
 
-    /// Host resources that the guest holds handles of. Looks at each.
-    pub fn handles(&mut self) -> usize {
-        self.http().table.iter_mut().count()
+    /// Has the guest grown so much, over the requests that it has answered, that one of its limits is near? One that
+    /// reaches it would fail a request.
+    pub fn is_worn(&mut self, config: &AppConfig) -> bool {
+        let handles = self.http().table.iter_mut().count();
+        self.limits.memory() > config.max_retained_memory || handles > config.resource_limit / 2
     }
 
     /// The WASI 0.1 context, for the linker of core modules.

@@ -34,6 +34,7 @@ mod outbound;
 mod probation;
 mod protocol;
 mod redeploys;
+mod resident;
 mod restart;
 mod shutdown;
 mod sizing;
