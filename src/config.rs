@@ -310,6 +310,8 @@ pub struct HostConfig {
     /// Check before the apps are served, and on and on while they are, that no instance shows anything of the requests
     /// before.
     pub verify_isolation: bool,
+    /// Tell the client in each answer where its time went (development).
+    pub debug_headers: bool,
     pub server: Server,
     pub admin: Admin,
     pub pool: Pool,

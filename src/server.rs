@@ -4,7 +4,7 @@
 //! HTTP/1.1 or HTTP/2, whatever the client's first bytes say, on hyper. Each request goes to a
 //! [`connection::Handler`] with its body as it comes; [`body`] has what a handler needs to take request bodies in
 //! and send response bodies out within bounds. [`handler`] is the host's own: it follows a
-//! request from its route to its answer, asks `files` first, and [`reply`] turns what goes wrong into one. [`drain`] ends it all without
+//! request from its route to its answer, asks `files` first, and [`reply`] turns what goes wrong into one; `timing` says where its time went. [`drain`] ends it all without
 //! losing an accepted request.
 
 pub mod accept;
@@ -22,6 +22,7 @@ mod access;
 mod seen;
 #[cfg(test)]
 mod testing;
+mod timing;
 
 /// A request's id as it stands in logs and answers.
 pub(crate) fn request_id(id: u64) -> String {

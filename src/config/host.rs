@@ -50,8 +50,10 @@ pub(super) fn read_root(
 ) -> (HostConfig, Policy) {
     let folder = path.parent().unwrap_or(Path::new(""));
     let verify_isolation = value(root.get("verify_isolation", values::boolean));
+    let debug_headers = value(root.get("debug_headers", values::boolean));
     let config = HostConfig {
         verify_isolation: overrides.verify_isolation.or(verify_isolation).unwrap_or(false),
+        debug_headers: debug_headers.unwrap_or(false),
         server: server(root.table("server", "server"), overrides),
         admin: admin(root.table("admin", "admin"), overrides),
         pool: pool(root.table("pool", "pool")),

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -15,12 +16,17 @@ use super::slots::{Ask, Ended, Key, Made, Phase};
 use super::{End, LeaseError, Manager, OnEnd};
 
 /// An instance taken from its pool for one request. End it with [`Lease::end`]; dropping it discards the instance.
-pub struct Lease<M: Manager>(Option<Held<M>>);
+pub struct Lease<M: Manager> {
+    /// `None` once it has ended.
+    held: Option<Held<M>>,
+    /// How long the request made its instance itself.
+    made: Option<Duration>,
+}
 
 impl<M: Manager> Lease<M> {
     /// Gives the instance back. Never waits and is cheap: what takes time is done by a task of its own.
     pub fn end(mut self, end: End) {
-        if let Some(mut held) = self.0.take() {
+        if let Some(mut held) = self.held.take() {
             held.life.uses += 1;
             let end = if held.is_spent() { End::Spoiled } else { end };
             held.end(end);
@@ -29,13 +35,18 @@ impl<M: Manager> Lease<M> {
 
     /// How many leases of this instance have ended before.
     pub fn uses(&self) -> u64 {
-        self.0.as_ref().map_or(0, |held| held.life.uses)
+        self.held.as_ref().map_or(0, |held| held.life.uses)
     }
 
     /// The request's turn to run, to be paused while it waits for something and dropped when it has ended; else it runs
     /// until the lease ends.
     pub fn take_turn(&mut self) -> Option<Arc<Turn>> {
-        self.0.as_mut()?.place.turn.take()
+        self.held.as_mut()?.place.turn.take()
+    }
+
+    /// How long the request made its instance itself; `None` if one was ready.
+    pub fn made_in(&self) -> Option<Duration> {
+        self.made
     }
 }
 
@@ -43,7 +54,7 @@ impl<M: Manager> Deref for Lease<M> {
     type Target = M::Instance;
 
     fn deref(&self) -> &M::Instance {
-        match &self.0 {
+        match &self.held {
             Some(held) => &held.instance,
             None => unreachable!("a lease holds its instance until it ends"),
         }
@@ -52,7 +63,7 @@ impl<M: Manager> Deref for Lease<M> {
 
 impl<M: Manager> DerefMut for Lease<M> {
     fn deref_mut(&mut self) -> &mut M::Instance {
-        match &mut self.0 {
+        match &mut self.held {
             Some(held) => &mut held.instance,
             None => unreachable!("a lease holds its instance until it ends"),
         }
@@ -61,7 +72,7 @@ impl<M: Manager> DerefMut for Lease<M> {
 
 impl<M: Manager> Drop for Lease<M> {
     fn drop(&mut self) {
-        if let Some(held) = self.0.take() {
+        if let Some(held) = self.held.take() {
             held.end(End::Spoiled);
         }
     }
@@ -113,7 +124,7 @@ impl<M: Manager> Shared<M> {
             return None;
         }
         let (ready, lacks_idle) = self.with(|books| (books.slots.take(), books.slots.lacks_idle()));
-        let lease = Lease(Some(self.held(Phase::Leased, ready?)));
+        let lease = Lease { held: Some(self.held(Phase::Leased, ready?)), made: None };
         if lacks_idle {
             self.refill(now);
         }
@@ -154,7 +165,7 @@ impl<M: Manager> Shared<M> {
             tokio::task::yield_now().await;
         }
         match grant {
-            Grant::Ready(handed) => Ok(Lease(handed.accept())),
+            Grant::Ready(handed) => Ok(Lease { held: handed.accept(), made: None }),
             // Cancellation safety: `Making` finishes for others what was begun.
             Grant::Make(place) => Making::begin(place).lease().await,
         }
@@ -238,13 +249,14 @@ impl<M: Manager> Making<M> {
     }
 
     async fn lease(mut self) -> Result<Lease<M>, LeaseError<M::Error>> {
+        let begun = Instant::now();
         let made = match &mut self.make {
             Some((make, _)) => make.await,
             None => unreachable!("it is taken below or when this is dropped"),
         };
         let Some((_, place)) = self.make.take() else { return Err(LeaseError::Closed) };
         match made {
-            Ok(instance) => place.lease(instance),
+            Ok(instance) => place.lease(instance, begun.elapsed()),
             Err(error) => Err(LeaseError::Failing { retry_after: place.failed(error.clone()), error }),
         }
     }
@@ -270,7 +282,7 @@ impl<M: Manager> Drop for Making<M> {
 
 impl<M: Manager> Place<M> {
     /// A caller's own instance is ready.
-    fn lease(mut self, instance: M::Instance) -> Result<Lease<M>, LeaseError<M::Error>> {
+    fn lease(mut self, instance: M::Instance, took: Duration) -> Result<Lease<M>, LeaseError<M::Error>> {
         let (made, waiting) = self.pool.with(|books| (books.slots.made(), books.slots.waiting() > 0));
         let pool = Arc::clone(&self.pool);
         self.phase = match made {
@@ -282,7 +294,7 @@ impl<M: Manager> Place<M> {
             held.discard();
             return Err(LeaseError::Closed);
         }
-        let lease = Lease(Some(held));
+        let lease = Lease { held: Some(held), made: Some(took) };
         if waiting {
             // A success ends the pause after a failure: others may make theirs now.
             pool.settle();

@@ -17,7 +17,8 @@ use super::connection::{Handler, Peer, check_request, host};
 use super::files;
 use super::reply::{self, Refusal};
 use super::seen::Seen;
-use crate::config;
+use super::timing::Timing;
+use crate::config::HostConfig;
 use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
 use crate::metrics::{AnsweredBy, Tally};
 use crate::pool::{Lease, LeaseError};
@@ -37,6 +38,7 @@ struct Shared {
     body_timeout: Duration,
     error_detail: bool,
     access_log: bool,
+    debug_headers: bool,
     next_request: AtomicU64,
 }
 
@@ -53,14 +55,15 @@ enum Served {
 }
 
 impl AppHandler {
-    pub fn new(registry: Arc<Registry>, server: &config::Server, access_log: bool) -> AppHandler {
+    pub fn new(registry: Arc<Registry>, config: &HostConfig) -> AppHandler {
         // Ids begin at a random place, so that those of two runs don't meet in one log.
         let next_request = AtomicU64::new(fastrand::u64(..) & !0xffff_ffff);
         AppHandler(Arc::new(Shared {
             registry,
-            body_timeout: server.body_timeout,
-            error_detail: server.error_detail,
-            access_log,
+            body_timeout: config.server.body_timeout,
+            error_detail: config.server.error_detail,
+            access_log: config.log.access,
+            debug_headers: config.debug_headers,
             next_request,
         }))
     }
@@ -103,7 +106,9 @@ impl AppHandler {
             }
             None => Small::Whole(Bytes::new(), None),
         };
+        seen.timing.asks();
         let (Routed { release, target }, lease) = self.lease(routed, &parts, seen).await?;
+        seen.timing.has(&lease, release.config.mode);
         let original = release.kind.is_command().then(|| parts.clone());
         let request = GuestRequest {
             parts: guest_parts(parts, target, &release),
@@ -112,6 +117,7 @@ impl AppHandler {
             client: Client { remote: seen.peer.remote, local: seen.peer.local, mount: release.mount.clone() },
         };
         let exchanged = exchange(lease, request, &release.config, &release.counters, &release.expired).await;
+        seen.timing.answered();
         match (exchanged, original) {
             (Ok(Outcome::Response(response)), _) => Ok(Served::Response(response)),
             (Ok(Outcome::LocalRedirect(target)), Some(original)) => Ok(Served::Redirect(original, target)),
@@ -161,7 +167,7 @@ impl Handler for AppHandler {
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody<AccessLine>> {
         let id = self.0.next_request.fetch_add(1, Relaxed);
-        let mut seen = Seen::new(id, peer);
+        let mut seen = Seen::new(id, peer, Timing::new(self.0.debug_headers));
         let mut line = match self.0.access_log {
             true => AccessLine::begin(&request, peer, id),
             false => AccessLine::none(),
@@ -170,10 +176,12 @@ impl Handler for AppHandler {
         if let (Some(release), AnsweredBy::App) = (&seen.release, seen.answered_by) {
             count(&served, &release.counters.tally);
         }
-        let response = match served {
+        let mut response = match served {
             Ok(response) => response,
             Err(refusal) => reply::refuse(&refusal, &seen, self.0.error_detail),
         };
+        let asked = seen.release.as_ref().filter(|_| seen.answered_by == AnsweredBy::App);
+        seen.timing.tell(response.headers_mut(), asked.map(|release| &release.pool));
         if let Some(release) = &seen.release {
             release.counters.app.response(seen.answered_by, response.status());
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::Peer;
+use super::timing::Timing;
 use crate::metrics::AnsweredBy;
 use crate::release::Release;
 
@@ -12,11 +13,12 @@ pub struct Seen {
     /// The release that it was routed to.
     pub release: Option<Arc<Release>>,
     pub answered_by: AnsweredBy,
+    pub timing: Timing,
 }
 
 impl Seen {
-    pub fn new(id: u64, peer: Peer) -> Seen {
-        Seen { id, peer, release: None, answered_by: AnsweredBy::None }
+    pub fn new(id: u64, peer: Peer, timing: Timing) -> Seen {
+        Seen { id, peer, release: None, answered_by: AnsweredBy::None, timing }
     }
 
     /// It is answered by `who` of the release that it was routed to. The first one counts: what an app redirects to

@@ -41,6 +41,7 @@ mod sizing;
 mod soak;
 mod static_files;
 mod streaming;
+mod timing;
 mod undo;
 mod warmup;
 mod ways;
