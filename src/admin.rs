@@ -216,7 +216,7 @@ impl Handler for AdminHandler {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
         let (request, _) = request.into_parts();
         if let Some((app, about)) = orders::target(request.uri.path()) {
-            return orders::answer(&self.0.deploys, &request, app, about).await;
+            return orders::answer(&self.0.deploys, &self.0.registry, &request, app, about).await;
         }
         if request.method != Method::GET && request.method != Method::HEAD {
             return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
@@ -233,7 +233,7 @@ impl Handler for AdminHandler {
             _ => answer(
                 StatusCode::NOT_FOUND,
                 "text/plain",
-                "try /status, /metrics, /health or /apps/NAME/releases, or POST /apps/NAME/restart or rollback\n"
+                "try /status, /metrics, /health or /apps/NAME/releases, or POST /apps/NAME/restart, rollback or record\n"
                     .to_owned(),
             ),
         }

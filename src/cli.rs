@@ -1,6 +1,7 @@
 //! The command line, one file per verb.
 
 mod admin;
+mod audit;
 mod check;
 mod compare;
 mod compile;
@@ -36,6 +37,10 @@ enum Verb {
     Check(check::Check),
     /// Run an app in each mode beside a native server, and show what each mode costs and brings.
     Compare(compare::Compare),
+    /// Replay requests on clean and on used instances of an app, and say in which modes it is safe.
+    ///
+    /// Ends with 0 if nothing speaks against the mode that its configuration chooses, and with 1 otherwise.
+    Audit(audit::Audit),
     // In no list of verbs, for nobody types it.
     #[command(hide = true)]
     Compile(compile::Compile),
@@ -67,6 +72,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Serve(serve) => serve.run(),
         Verb::Check(check) => check.run(),
         Verb::Compare(compare) => compare.run(),
+        Verb::Audit(audit) => audit.run(),
         Verb::Compile(compile) => compile.run(),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Deploy(deploy) => deploy.run(),

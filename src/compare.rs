@@ -35,11 +35,11 @@ use thiserror::Error;
 
 use crate::config::Mode;
 
-use app::App;
 use contestant::{Contestant, Stage};
 use measure::{Measured, Plan};
 use plan::Schedule;
 
+pub use app::{App, AppError};
 pub use cores::{Cores, Split};
 pub use http::Asked;
 pub use native::{NativeError, serve as serve_native};

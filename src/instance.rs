@@ -29,7 +29,7 @@ pub use exchange::{Failure, Outcome, exchange};
 pub use factory::{AppCode, ColdCode, Factory, MakeError};
 pub use linked::{LinkedCode, Shelf};
 pub use resident::Seat;
-pub use state::InstancePolicy;
+pub use state::{Figures, InstancePolicy};
 
 use std::sync::Arc;
 
@@ -93,6 +93,14 @@ impl Instance {
 }
 
 impl Runner {
+    /// What the guest has of the host now; nothing of instances that are shared.
+    pub fn figures(&mut self) -> Figures {
+        match self {
+            Runner::Instance(instance) => instance.store.data_mut().figures(),
+            Runner::Seat(_) => Figures::default(),
+        }
+    }
+
     async fn call(&mut self, request: GuestRequest, answer: call::Sender) -> wasmtime::Result<()> {
         match self {
             Runner::Instance(instance) => instance.call(request, answer).await,

@@ -34,5 +34,7 @@ pub mod public;
 
 // What is seen of it all.
 pub mod admin;
+pub mod audit;
 pub mod compare;
 pub mod metrics;
+pub mod recording;

@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::instance::Failure;
+use crate::recording::Recorder;
 pub use tally::{Counted, Tally};
 
 /// Whose counters a request goes into.
@@ -25,6 +26,7 @@ pub enum AnsweredBy {
 /// What happened to one app's requests, over all its releases.
 #[derive(Debug)]
 pub struct AppCounters {
+    recorder: Recorder,
     app: Arc<str>,
     requests: AtomicU64,
     static_requests: AtomicU64,
@@ -91,6 +93,11 @@ impl ReleaseCounters {
 }
 
 impl AppCounters {
+    /// Where its requests are taken down.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
     pub fn new(app: Arc<str>) -> Arc<AppCounters> {
         Arc::new(AppCounters {
             app,
@@ -107,6 +114,7 @@ impl AppCounters {
             cpu_nanos: AtomicU64::new(0),
             upkeep_nanos: AtomicU64::new(0),
             rollbacks: AtomicU64::new(0),
+            recorder: Recorder::default(),
         })
     }
 

@@ -5,6 +5,8 @@
 //! listener allows that beforehand, which it never does; and one that has its own name lead here could, but the
 //! browser then says where the page is from.
 
+use std::time::Duration;
+
 use http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -12,10 +14,12 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::Deploys;
+use crate::config::units::parse_duration;
 use crate::deploy::AppName;
 use crate::deploy::orders::{Order, OrderError};
 use crate::deploy::read::Digests;
 use crate::prepare::Digest;
+use crate::registry::Registry;
 use crate::server::body::ResponseBody;
 
 /// What of an app is asked for.
@@ -25,7 +29,11 @@ pub enum About {
     Restart,
     Rollback,
     Deployed,
+    Record,
 }
+
+/// The longest that requests are recorded.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// The name in `/apps/NAME/restart` and the like, still percent-encoded; it may have slashes.
 pub fn target(path: &str) -> Option<(&str, About)> {
@@ -35,13 +43,20 @@ pub fn target(path: &str) -> Option<(&str, About)> {
         "restart" => About::Restart,
         "rollback" => About::Rollback,
         "deployed" => About::Deployed,
+        "record" => About::Record,
         _ => return None,
     };
     Some((app, about))
 }
 
 /// Shows the releases, or carries out the order and says what came of it.
-pub async fn answer(deploys: &Deploys, request: &Parts, app: &str, about: About) -> Response<ResponseBody> {
+pub async fn answer(
+    deploys: &Deploys,
+    registry: &Registry,
+    request: &Parts,
+    app: &str,
+    about: About,
+) -> Response<ResponseBody> {
     let allowed = if about == About::Releases { "GET" } else { "POST" };
     let is_allowed = match about {
         About::Releases => request.method == Method::GET || request.method == Method::HEAD,
@@ -62,6 +77,7 @@ pub async fn answer(deploys: &Deploys, request: &Parts, app: &str, about: About)
     let query = request.uri.query();
     let order = match about {
         About::Releases => return releases(deploys, &name),
+        About::Record => return record(registry, &name, query).await,
         About::Restart => Ok(Order::Restart),
         About::Rollback => rollback(query),
         About::Deployed => deployed(query),
@@ -91,6 +107,24 @@ fn releases(deploys: &Deploys, app: &AppName) -> Response<ResponseBody> {
         Some(record) => reply(StatusCode::OK, &json!(record.without_lists())),
         None => refuse_order(&OrderError::Unknown),
     }
+}
+
+/// `?time=30s`: what clients ask of the app from now on, for so long.
+async fn record(registry: &Registry, name: &AppName, query: Option<&str>) -> Response<ResponseBody> {
+    let time = query.and_then(|query| query.strip_prefix("time=")).map(parse_duration);
+    let Some(time) = time.and_then(Result::ok).filter(|time| *time <= LONGEST) else {
+        return refuse(StatusCode::BAD_REQUEST, "say for how long with ?time=30s, at most 5m");
+    };
+    let Some(app) = registry.app(name.as_str()).filter(|app| app.live.is_some()) else {
+        return refuse_order(&OrderError::Unknown);
+    };
+    // Cancellation safety: a recording that nobody waits for any more ends.
+    let counters = registry.counters(&app.app);
+    let Some(recording) = counters.recorder().begin() else {
+        return refuse(StatusCode::CONFLICT, "its requests are being recorded already");
+    };
+    tokio::time::sleep(time).await;
+    reply(StatusCode::OK, &json!(recording.end()))
 }
 
 /// `?release=N`, or nothing for the one before the live one.

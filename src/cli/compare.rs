@@ -145,7 +145,7 @@ fn locked_version<'l>(lock: &'l str, name: &str) -> Option<&'l str> {
     Some(entry.split_once('"')?.0)
 }
 
-fn path(text: &str) -> Result<String, String> {
+pub(super) fn path(text: &str) -> Result<String, String> {
     match text.parse::<http::uri::PathAndQuery>() {
         Ok(path) if path.as_str() == text && text.starts_with('/') => Ok(text.to_owned()),
         _ => Err(

@@ -32,6 +32,15 @@ pub struct InstancePolicy {
     pub outbound: Arc<AppOutbound>,
 }
 
+/// What an instance's guest has of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Bytes of linear memory.
+    pub memory: usize,
+    /// Handles of host resources.
+    pub handles: usize,
+}
+
 pub struct HostState {
     wasi: Wasi,
     http: WasiHttpCtx,
@@ -86,8 +95,12 @@ impl HostState {
     /// Has the guest grown so much, over the requests that it has answered, that one of its limits is near? One that
     /// reaches it would fail a request.
     pub fn is_worn(&mut self, config: &AppConfig) -> bool {
-        let handles = self.http().table.iter_mut().count();
-        self.limits.memory() > config.max_retained_memory || handles > config.resource_limit / 2
+        let Figures { memory, handles } = self.figures();
+        memory > config.max_retained_memory || handles > config.resource_limit / 2
+    }
+
+    pub fn figures(&mut self) -> Figures {
+        Figures { memory: self.limits.memory(), handles: self.http().table.iter_mut().count() }
     }
 
     /// The WASI 0.1 context, for the linker of core modules.

@@ -10,6 +10,7 @@ mod wire;
 mod accounts;
 mod admin;
 mod asleep;
+mod audit;
 mod brake;
 mod budget;
 mod cache;
