@@ -9,7 +9,7 @@ use crate::versions::admin;
 /// What is said of each mode, in the order of the continuum.
 fn verdicts(report: &Value) -> Vec<String> {
     let modes = report["modes"].as_array().expect("modes");
-    modes.iter().map(|judged| format!("{}", judged["verdict"].as_str().unwrap_or("?"))).collect()
+    modes.iter().map(|judged| judged["verdict"].as_str().unwrap_or("?").to_owned()).collect()
 }
 
 async fn audit(guest: &str, config: &str, args: &[&str], code: i32) -> Value {
