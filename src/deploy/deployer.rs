@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::builder::{Builder, DeployError};
 use super::name::AppName;
 use super::plan::{Planner, Step};
-use super::scan::{self, FolderState, scan};
+use super::scan::{self, FolderState, PAUSE, scan};
 use super::watcher::Watcher;
 use crate::compile::line::Line;
 use crate::compile::queue::Asked;
@@ -48,10 +48,9 @@ use watched::Watched;
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
 
-/// From one look to the next it takes so many times as long as the look had a processor, at most [`LONGEST_REST`]: a folder
-/// in which much lies and always something happens must not keep one busy. By the clock it would be long after a look on a
-/// busy machine, too, and deploys would wait for that.
-const REST: u32 = 5;
+/// From one look to the next it takes [`PAUSE`] times as long as the look had a processor, at most this: a folder in which
+/// much lies and always something happens must not keep one busy. By the clock it would be long after a look on a busy
+/// machine, too, and deploys would wait for that.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Largest app that is read, bytes.
@@ -196,7 +195,12 @@ impl Deployer {
     /// Looks at the folder and starts what follows.
     async fn look(&mut self) {
         let folder = self.folder.clone();
-        let limits = scan::Limits { public: self.builder.policy.largest_public(), ..Default::default() };
+        let limits = scan::Limits {
+            public: self.builder.policy.largest_public(),
+            // At the first look nothing is served yet.
+            in_stretches: self.looks > 0,
+            ..Default::default()
+        };
         let began = Instant::now();
         let look = move || {
             let before = thread_cpu_time();
@@ -204,7 +208,7 @@ impl Deployer {
             (state, thread_cpu_time().saturating_sub(before))
         };
         let Ok((looked, took)) = tokio::task::spawn_blocking(look).await else { return };
-        self.rested_at = began + (took * REST).min(LONGEST_REST);
+        self.rested_at = began + (took * PAUSE).min(LONGEST_REST);
         match looked {
             Ok(state) => {
                 self.is_blind = self.planner.is_lost(&state);

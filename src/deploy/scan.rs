@@ -10,6 +10,7 @@
 //! Whatever looks like an app and can't be taken becomes a [`Problem`]. It *holds* the app of that name, or all apps
 //! below that folder: what is live of them stays, neither replaced nor retired.
 
+mod pace;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod walk;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use pace::PAUSE;
 pub use state::{FolderState, Found, Holds, Problem, PublicStamp, Stamp, Trouble};
 
 use crate::public;
@@ -35,12 +37,21 @@ pub struct Limits {
     pub public: public::Limits,
     /// Entries of all `public/` together.
     pub public_entries: u64,
+    /// Pause again and again: what is served has the processor meanwhile.
+    pub in_stretches: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         let public = public::Limits { entries: 10_000, size: u64::MAX, depth: 16 };
-        Limits { depth: 8, folder_entries: 10_000, entries: 100_000, public, public_entries: 1_000_000 }
+        Limits {
+            depth: 8,
+            folder_entries: 10_000,
+            entries: 100_000,
+            public,
+            public_entries: 1_000_000,
+            in_stretches: false,
+        }
     }
 }
 

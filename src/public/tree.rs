@@ -61,13 +61,13 @@ pub fn is_looked_at(name: &[u8]) -> bool {
 ///
 /// The first [`Trouble`] on the way. What is gone between two steps is none: another look will tell.
 pub fn tree(public: &Beneath, limits: Limits) -> Result<Tree, Trouble> {
-    tree_counted(public, limits, &mut 0)
+    tree_counted(public, limits, &mut || {})
 }
 
-/// The same; `listed` is raised by each entry that was listed, whatever comes of it.
-pub fn tree_counted(public: &Beneath, limits: Limits, listed: &mut u64) -> Result<Tree, Trouble> {
+/// The same; `each` is called for each entry that was listed, whatever comes of it.
+pub fn tree_counted(public: &Beneath, limits: Limits, each: &mut dyn FnMut()) -> Result<Tree, Trouble> {
     let tree = Tree { files: Vec::new() };
-    let mut walk = Walk { public, limits, tree, entries: 0, size: 0, listed };
+    let mut walk = Walk { public, limits, tree, entries: 0, size: 0, each };
     let root =
         Look::of(&rustix::fs::fstat(public.as_fd()).map_err(|error| io_trouble(Path::new(""), error))?);
     let mut folders = vec![Folder { path: String::new(), above: vec![root.identity()] }];
@@ -134,7 +134,7 @@ struct Walk<'w> {
     tree: Tree,
     entries: u64,
     size: u64,
-    listed: &'w mut u64,
+    each: &'w mut dyn FnMut(),
 }
 
 /// A folder still to be listed.
@@ -159,7 +159,7 @@ impl Walk<'_> {
             if name == b"." || name == b".." {
                 continue;
             }
-            *self.listed += 1;
+            (self.each)();
             self.entries += 1;
             if self.entries > self.limits.entries {
                 return Err(Trouble::TooMany { limit: self.limits.entries });

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::name::{AppName, NameError, check_segment};
+use super::pace::Pace;
 use super::state::{FolderState, Found, Holds, Problem, PublicStamp, Stamp, Trouble};
 use super::{Limits, ScanError};
 use crate::prepare::Digest;
@@ -27,6 +28,7 @@ pub struct Walk<'a> {
     /// Names that something already stands for, be it an app or a problem.
     claimed: BTreeSet<AppName>,
     queue: VecDeque<Folder>,
+    pace: Pace,
 }
 
 /// A folder still to be listed.
@@ -61,6 +63,7 @@ impl Walk<'_> {
             state: FolderState::new((metadata.dev(), metadata.ino())),
             claimed: BTreeSet::new(),
             queue: VecDeque::new(),
+            pace: if limits.in_stretches { Pace::even() } else { Pace::Fast },
         };
         let apps = Folder { name: String::new(), real: root, above: Vec::new() };
         match walk.list(&apps).map_err(failed)? {
@@ -114,6 +117,7 @@ impl Walk<'_> {
                 return Ok(None);
             }
             let entry = entry?;
+            self.pace.step();
             let name = entry.file_name();
             self.budget = self.budget.saturating_sub(1);
             if is_looked_at(name.as_bytes()) {
@@ -129,6 +133,7 @@ impl Walk<'_> {
         let mut config: BTreeMap<String, PathBuf> = BTreeMap::new();
         let mut others = false;
         for (name, kind) in names {
+            self.pace.step();
             let path = folder.real.join(&name);
             let (stem, role) = match name.as_bytes() {
                 bytes if let Some(stem) = bytes.strip_suffix(b".wasm") => (stem, Some(&mut wasm)),
@@ -175,6 +180,7 @@ impl Walk<'_> {
 
     /// One app by its files, each of which is known to be there; `own`: the folder that is the app's alone.
     fn app(&mut self, name: &str, wasm: Option<PathBuf>, config: Option<PathBuf>, own: Option<&Path>) {
+        self.pace.step();
         let Some(path) = wasm.as_ref().or(config.as_ref()) else { return };
         let relative = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
         let app = match AppName::parse(name) {
@@ -215,8 +221,13 @@ impl Walk<'_> {
         }
         let beside = own.strip_prefix(&self.root).unwrap_or(own).to_owned();
         let mut listed = 0;
+        let pace = &mut self.pace;
+        let mut each = || {
+            listed += 1;
+            pace.step();
+        };
         let tree = public::open(&self.root, &beside)
-            .and_then(|public| public::tree_counted(&public, self.limits.public, &mut listed));
+            .and_then(|public| public::tree_counted(&public, self.limits.public, &mut each));
         let left = self.public_budget.checked_sub(listed);
         self.public_budget = left.ok_or(Trouble::TooManyPublic(self.limits.public_entries))?;
         let fingerprint = match tree {
