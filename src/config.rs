@@ -139,6 +139,27 @@ impl Mode {
         }
     }
 
+    /// The keys of an app that mean nothing in it.
+    pub fn refuses(self) -> &'static [&'static str] {
+        const COLD: [&str; 8] = [
+            "code_idle_time",
+            "idle_time",
+            "max_concurrent",
+            "max_lifetime",
+            "max_requests",
+            "max_retained_memory",
+            "min_instances",
+            "reset",
+        ];
+        match self {
+            Self::Cold => &COLD,
+            Self::Cached => &COLD[1..],
+            Self::Pooled => &["max_concurrent", "max_requests", "max_retained_memory"],
+            Self::Kept => &["max_concurrent", "reset"],
+            Self::Resident => &["reset"],
+        }
+    }
+
     /// # Errors
     /// Why an app of this kind can't run in it.
     pub fn check(self, kind: Kind) -> Result<(), ModeError> {

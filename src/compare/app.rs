@@ -43,8 +43,6 @@ pub enum AppError {
 
 /// Keys of an app that say where it is served: here that is always by its name.
 const ROUTE: [&str; 2] = ["hosts", "path"];
-/// Keys that are refused in modes that keep no instances, or no code.
-const INSTANCES: [&str; 4] = ["code_idle_time", "idle_time", "min_instances", "reset"];
 
 impl App {
     /// Finds an app by its name in the folder, or by its file.
@@ -68,8 +66,7 @@ impl App {
 
     /// Keys of the app's own configuration that don't count in this comparison, if it has any.
     pub fn ignored_keys(&self, mode: Mode) -> Vec<&'static str> {
-        let instances: &[_] = if keeps_instances(mode) { &[] } else { &INSTANCES };
-        ROUTE.iter().chain(instances).copied().filter(|key| self.config.contains_key(*key)).collect()
+        ROUTE.iter().chain(mode.refuses()).copied().filter(|key| self.config.contains_key(*key)).collect()
     }
 
     /// Writes the files for a server that runs the app in this mode below `root`, with the operator's settings.
@@ -114,10 +111,6 @@ pub fn worker_threads(operator: &Table) -> Option<usize> {
 
 pub fn keeps_code(mode: Mode) -> bool {
     mode != Mode::Cold
-}
-
-fn keeps_instances(mode: Mode) -> bool {
-    !matches!(mode, Mode::Cold | Mode::Cached)
 }
 
 /// Name and file.

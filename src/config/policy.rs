@@ -198,36 +198,26 @@ impl Request<'_> {
 
     /// A key that the mode can't honour is a problem where the app itself gives it; in `[defaults]` it is for others.
     fn check_keys(&self, mode: Mode) {
-        const CLEAN: &str =
-            "mode pooled resets an instance after each request, so leave this key out or use kept";
         let of = |number| self.own.limits.get(number).as_ref().map(|given| given.at);
-        let no_instances = format!("mode {mode} keeps no instances, so leave this key out or use pooled");
-        let no_reset = format!("mode {mode} keeps what the guest left, so leave this key out or use pooled");
-        let one_at_a_time = format!(
-            "an instance takes one request at once in mode {mode}, so leave this key out or use resident"
-        );
-        let no_code = "mode cold keeps no code, so leave this key out or use cached";
-        let keeps_none = matches!(mode, Mode::Cold | Mode::Cached);
-        let is_clean = mode.guest_state() == GuestState::Clean;
-        let instances = (keeps_none, &*no_instances);
-        let state = (is_clean, if keeps_none { &*no_instances } else { CLEAN });
-        let keys = [
-            ("code_idle_time", of(Number::CodeIdleTime), (mode == Mode::Cold, no_code)),
-            ("min_instances", of(Number::MinInstances), instances),
-            ("idle_time", of(Number::IdleTime), instances),
-            ("max_lifetime", of(Number::MaxLifetime), instances),
-            (
-                "reset",
-                self.own.reset.as_ref().map(|given| given.at),
-                if is_clean { instances } else { (true, &no_reset) },
-            ),
-            ("max_requests", self.own.max_requests.as_ref().map(|given| given.at), state),
-            ("max_retained_memory", of(Number::MaxRetainedMemory), state),
-            ("max_concurrent", of(Number::MaxConcurrent), (mode != Mode::Resident, &*one_at_a_time)),
-        ];
-        for (key, at, (is_refused, message)) in keys {
-            if is_refused && at.is_some() {
-                self.doc.problem(key, at, message);
+        for key in mode.refuses() {
+            let at = match *key {
+                "reset" => self.own.reset.as_ref().map(|given| given.at),
+                "max_requests" => self.own.max_requests.as_ref().map(|given| given.at),
+                key => RULES.iter().find(|rule| rule.key() == key).and_then(|rule| of(rule.limit)),
+            };
+            if at.is_some() {
+                let (why, other) = match (*key, mode) {
+                    ("code_idle_time", _) => ("keeps no code", "cached"),
+                    ("max_concurrent", _) => ("gives an instance one request at once", "resident"),
+                    (_, Mode::Cold | Mode::Cached) => ("keeps no instances", "pooled"),
+                    (_, Mode::Pooled) => ("resets an instance after each request", "kept"),
+                    (_, Mode::Kept | Mode::Resident) => ("keeps what the guest left", "pooled"),
+                };
+                self.doc.problem(
+                    *key,
+                    at,
+                    format!("mode {mode} {why}, so leave this key out or use {other}"),
+                );
             }
         }
     }

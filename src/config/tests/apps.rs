@@ -24,8 +24,8 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ),
         (
             "mode = \"kept\"\nmax_concurrent = 3",
-            "shop.toml:2: max_concurrent: an instance takes one request at once in mode kept, so leave this key out or \
-             use resident",
+            "shop.toml:2: max_concurrent: mode kept gives an instance one request at once, so leave this key out or use \
+             resident",
         ),
         (
             "mode = \"kept\"\nmax_requests = \"20..10\"",
@@ -149,6 +149,23 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
     ];
     for (text, message) in table {
         assert_eq!(app_problems("", text), [message], "{text}");
+    }
+}
+
+#[test]
+fn each_key_that_a_mode_refuses_is_one() {
+    for mode in Mode::ALL {
+        for key in mode.refuses() {
+            let value = match *key {
+                "min_instances" | "max_concurrent" | "max_requests" => "1",
+                "max_retained_memory" => "\"1MiB\"",
+                "reset" => "\"auto\"",
+                _ => "\"1m\"",
+            };
+            let problems = app_problems("", &format!("{key} = {value}\nmode = \"{mode}\""));
+            let begin = format!("shop.toml:1: {key}: mode {mode} ");
+            assert!(problems.len() == 1 && problems[0].starts_with(&begin), "{problems:?}");
+        }
     }
 }
 
