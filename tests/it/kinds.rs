@@ -201,3 +201,20 @@ async fn an_app_that_was_granted_no_destination_reaches_none() {
         host.settled(mode).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_works_long_before_its_first_answer_does_so_once_where_it_is_kept() {
+    let modes = ["cached", "pooled", "kept"];
+    let host = in_modes("primes", &modes).await;
+    for (path, text) in [
+        ("", "prime 1 is 2\n"),
+        ("?n=1000", "prime 1000 is 7919\n"),
+        ("?n=348513", "prime 348513 is 4999999\n"),
+        ("?n=348514", "the table has no prime 348514\n"),
+        ("?n=0", "the table has no prime 0\n"),
+    ] {
+        answers(&host, &modes, path, |mode, answer| assert_eq!(answer.text(), text, "{mode}")).await;
+    }
+    let cpu = |app: &str| host.app(app).requests.cpu_nanos;
+    assert!(cpu("kept") * 2 < cpu("pooled"), "{} and {}", cpu("kept"), cpu("pooled"));
+}
