@@ -1,20 +1,32 @@
 //! `hostler compare`: what each mode costs and brings for one app, beside native code, in one run.
 //!
-//! Each mode is a server process of its own, and so is the reference, on bare hyper and with the app's own answer.
-//! They are all up at once and take turns, round by round. Reading order: [`app`] finds the app and lays out the
-//! files of a server, [`contestant`] starts one, [`plan`] shares out the time, [`measure`] goes through the rounds,
-//! with slices of [`load`]; [`findings`] makes the figures and [`report`] shows them.
+//! Each mode is a server process of its own, and so is the reference, on bare hyper and with the app's own answers; other
+//! people's servers may be put beside them. They are all up at once and take turns, round by round. Reading order:
+//! [`app`] finds the app and lays out the files of a server, [`contestant`] starts one, [`judge`] says what the answers
+//! have to be, [`plan`] shares out the time, [`measure`] goes through the rounds, with slices of [`load`]; [`findings`]
+//! makes the figures, [`advice`] says which mode they speak for, [`report`], [`page`] and [`csv`] show them.
 
+mod advice;
 mod app;
 mod contestant;
+mod csv;
 mod findings;
+mod format;
+mod judge;
 mod machine;
 mod measure;
+mod page;
 mod plan;
 mod report;
 mod stats;
+mod status;
 mod table;
 mod usage;
+
+// What is asked, of whom, and how fast.
+mod against;
+mod rate;
+pub mod requests;
 
 // The load and the servers.
 mod cores;
@@ -38,11 +50,16 @@ use crate::config::Mode;
 use contestant::{Contestant, Stage};
 use measure::{Measured, Plan};
 use plan::Schedule;
+use report::Kind;
 
+pub use against::Other;
 pub use app::{App, AppError};
 pub use cores::{Cores, Split};
+pub use csv::csv;
 pub use http::Asked;
 pub use native::{NativeError, serve as serve_native};
+pub use page::page;
+pub use rate::Rate;
 pub use report::{Report, Skipped};
 
 /// What is compared, and how.
@@ -53,7 +70,12 @@ pub struct Options {
     pub folder: PathBuf,
     /// The operator's configuration, which holds for the app here as there.
     pub config: Option<PathBuf>,
-    pub asked: Asked,
+    /// What is asked, in turn; one request at least.
+    pub requests: Vec<Asked>,
+    /// How fast an open loop asks, in rounds of its own, if there are to be such.
+    pub rate: Option<Rate>,
+    /// Other people's servers to put beside ours.
+    pub against: Vec<Other>,
     pub connections: usize,
     /// How long all of it may take.
     pub duration: Duration,
@@ -106,25 +128,61 @@ pub async fn compare(options: &Options, say: &dyn Fn(&str)) -> Result<Report, Co
         root: root.path(),
     };
 
-    let (mut modes, mut skipped) = stage.start_modes(say).await;
-    let expected = contestant::expect(&mut modes, &mut skipped);
-    let Some((expected, answer)) = expected else { return Err(CompareError::NoMode(skipped)) };
+    let (modes, mut skipped) = stage.start_modes(say).await;
+    let (mut modes, answers) = held_to_their_answers(modes, &mut skipped)?;
     say("starting the native reference");
-    let native = stage.start_native(&answer).await.map_err(CompareError::Native)?;
-    let contestants = std::iter::once(native).chain(modes).collect::<Vec<_>>();
+    let mut native = stage.start_native(&answers).await.map_err(CompareError::Native)?;
+    native.expected = modes.first().map(|first| first.expected.clone()).unwrap_or_default();
+    modes.insert(0, native);
+    let (others, unfound) = stage.find_others(say).await;
+    skipped.extend(unfound);
+    for mut other in others {
+        match judge::expect_of_other(&other.samples, &answers) {
+            Ok(expected) => {
+                other.expected = expected;
+                modes.push(other);
+            }
+            Err(reason) => skipped.push(Skipped { mode: other.name, reason }),
+        }
+    }
+    let contestants = modes;
 
     let left = options.duration.saturating_sub(begun.elapsed());
     let plan = Plan {
-        method: options.asked.method.clone(),
-        expected,
         connections: options.connections,
-        schedule: Schedule::of(left, contestants.len()),
+        schedule: Schedule::of(left, contestants.len(), options.rate.is_some()),
         split: split.clone(),
+        rate: options.rate,
     };
     say(&format!("measuring {} servers for {} s", contestants.len(), left.as_secs()));
     let targets = contestants.iter().map(|one| one.target(&stage)).collect::<Vec<_>>();
     let measured = measure::measure(&targets, &plan).await?;
-    Ok(stage.report(&plan, &answer, &contestants, &measured, skipped, begun.elapsed()))
+    Ok(stage.report(&plan, &answers, &contestants, &measured, skipped, begun.elapsed()))
+}
+
+/// The modes that answer as they should, each told what that is, and the answers.
+fn held_to_their_answers(
+    modes: Vec<Contestant>,
+    skipped: &mut Vec<Skipped>,
+) -> Result<(Vec<Contestant>, Vec<sample::Sample>), CompareError> {
+    let given = modes.iter().map(|one| (one.name.clone(), one.samples.clone())).collect::<Vec<_>>();
+    let verdict = match judge::judge(&given) {
+        Ok(verdict) if !verdict.answers.is_empty() => verdict,
+        Ok(_) => return Err(CompareError::NoMode(std::mem::take(skipped))),
+        Err(wrong) => {
+            skipped.extend(wrong);
+            return Err(CompareError::NoMode(std::mem::take(skipped)));
+        }
+    };
+    let mut right = Vec::new();
+    for mut mode in modes {
+        if verdict.wrong.iter().all(|wrong| wrong.mode != mode.name) {
+            mode.expected = verdict.expected.clone();
+            right.push(mode);
+        }
+    }
+    skipped.extend(verdict.wrong);
+    Ok((right, verdict.answers))
 }
 
 fn list(skipped: &[Skipped]) -> String {
@@ -135,7 +193,7 @@ impl Stage<'_> {
     fn report(
         &self,
         plan: &Plan,
-        answer: &sample::Sample,
+        answers: &[sample::Sample],
         contestants: &[Contestant],
         measured: &[Measured],
         skipped: Vec<Skipped>,
@@ -143,24 +201,37 @@ impl Stage<'_> {
     ) -> Report {
         let Some(native) = measured.first() else { unreachable!("the reference is among them") };
         let servers = contestants.iter().zip(measured);
-        let servers = servers.map(|(one, found)| findings::row(&one.name, found, native, one.first));
+        let servers =
+            servers.map(|(one, found)| findings::row(&one.name, one.kind, found, native, one.first));
         let servers = servers.collect::<Vec<_>>();
-        let mut notes = self.notes(answer);
+        let ratios = |one: usize, other: usize| match (measured.get(one), measured.get(other)) {
+            (Some(one), Some(other)) => findings::ratios(one, other),
+            _ => Vec::new(),
+        };
+        let advice = advice::advise(&servers, &ratios);
+        let others = contestants.iter().filter(|one| one.kind == Kind::Other);
+        let mut notes = self.notes(answers, others);
         notes.extend(findings::notes(&servers, measured, plan.connections));
+        let expected = contestants.first().map(|one| one.expected.as_slice()).unwrap_or_default();
+        let requests = self.options.requests.iter().zip(answers).zip(expected);
+        let requests = requests.map(|((asked, answer), expected)| report::RequestFacts {
+            request: format!("{} {}", asked.method, self.app.target(&asked.path)),
+            status: expected.status,
+            response_bytes: answer.body.len(),
+            varies: expected.body.is_none(),
+        });
         Report {
             app: report::AppFacts {
                 name: self.app.name.clone(),
                 file: self.app.file.display().to_string(),
                 bytes: self.app.bytes.len(),
-                request: format!("{} {}", plan.method, self.target()),
-                status: plan.expected.status,
-                response_bytes: answer.body.len(),
-                varies: plan.expected.body.is_none(),
+                requests: requests.collect(),
             },
             conditions: self.conditions(plan, took),
             servers,
             skipped,
             notes,
+            advice,
         }
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use hostler::compare::bench::{Asked, Cores, Expected, Launch, Load, Outcome, Server, Split, machine};
+use hostler::compare::bench::{
+    Ask, Asked, Cores, Expected, Launch, Load, Outcome, Pace, Server, Split, machine,
+};
 use http::Method;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
@@ -181,11 +183,11 @@ impl Host {
         connections: usize,
         duration: Duration,
     ) -> anyhow::Result<Outcome> {
+        let expected = Expected { status, body: None };
         let load = Load {
             address: self.server.address(),
-            method: Method::GET,
-            request: self.request(path),
-            expected: Expected { status, body: None },
+            asks: [Ask { method: Method::GET, request: self.request(path), expected }].into(),
+            pace: Pace::Closed,
             connections,
             duration,
             grace: GRACE,

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use clap::Args;
 use http::Method;
 
-use super::compare::path;
 use super::{Exit, admin, settings};
 use crate::audit::{self, Effort, Subject};
+use crate::compare::requests::path;
 use crate::compare::{App, Asked};
 use crate::config::Overrides;
 use crate::config::units::{format_duration, parse_duration};

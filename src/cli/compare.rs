@@ -1,18 +1,22 @@
 //! `hostler compare APP|FILE`: the modes side by side.
 
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+mod output;
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
-use crate::compare::{self, Asked, Cores, Options, Report};
+use crate::compare::{self, Asked, Cores, Options, Other, Rate, Report, requests};
 use crate::config::units::parse_duration;
 use crate::config::{HOST_FILE, Mode};
+use output::Output;
 
 #[derive(Debug, Args)]
 pub struct Compare {
@@ -26,32 +30,52 @@ pub struct Compare {
     #[arg(long, value_name = "FILE", env = "HOSTLER_CONFIG")]
     config: Option<PathBuf>,
     /// Path and query below the app.
-    #[arg(long, default_value = "/", value_parser = path)]
+    #[arg(long, default_value = "/", value_parser = requests::path)]
     path: String,
     /// The request's method [default: GET, or POST with a body].
-    #[arg(long, value_parser = method)]
+    #[arg(long, value_parser = requests::method)]
     method: Option<Method>,
-    /// The request's body: text, or @FILE.
-    #[arg(long)]
-    body: Option<String>,
+    /// The request's body: a file, or - for standard input.
+    #[arg(long, value_name = "FILE|-", conflicts_with = "data")]
+    body: Option<PathBuf>,
+    /// The request's body, as it is written here.
+    #[arg(long, value_name = "TEXT")]
+    data: Option<String>,
     /// A header field of the request, "name: value"; may be given several times.
-    #[arg(long = "header", value_name = "FIELD", value_parser = header)]
+    #[arg(long = "header", value_name = "FIELD", value_parser = requests::header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Several requests, taken in turn: a TOML file with [[request]] tables of method, path, headers, body or body_file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "method", "body", "data", "headers"])]
+    requests: Option<PathBuf>,
+    /// Measure an open loop, too: requests a second, or a part of each server's capacity, such as 50%.
+    ///
+    /// The times of these requests are fixed beforehand, and a latency counts from the time at which its request was due.
+    #[arg(long, value_name = "N|N%")]
+    rate: Option<Rate>,
+    /// Another server to measure in the same rounds, as [NAME=]http://HOST:PORT/PATH; may be given several times.
+    #[arg(long, value_name = "URL")]
+    against: Vec<Other>,
     /// Requests under way at once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
     /// How long all of it may take.
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration)]
     duration: Duration,
-    /// The modes to compare.
-    #[arg(long, value_delimiter = ',', default_value = "pooled,cached,cold", value_parser = mode)]
-    modes: Vec<Mode>,
+    /// The modes to compare, or all; those that the app can't run in are named with the reason.
+    #[arg(long, value_delimiter = ',', default_value = "all", value_parser = modes)]
+    modes: Vec<Modes>,
     /// The cores of the servers, such as 0-3; the load has the others [default: the first half].
     #[arg(long, value_name = "CORES")]
     server_cores: Option<Cores>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Write a page with tables and figures, whole in one file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the figures as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Be the reference: give the answer in this file to every request.
     #[arg(long, value_name = "FILE", hide = true, requires = "address_file", conflicts_with = "app")]
     native_server: Option<PathBuf>,
@@ -67,39 +91,51 @@ impl Compare {
             match compare::serve_native(answer, address, self.worker_threads)? {}
         }
         let json = self.json;
+        // Before all the measuring, so that what can't be written is known in time.
+        let html = self.html.as_deref().map(Output::open).transpose()?;
+        let csv = self.csv.as_deref().map(Output::open).transpose()?;
         let options = self.options()?;
         // One thread: the load has its own, and processes must be started by a thread that stays.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(until_interrupted(&options))?;
+        if let Some(html) = html {
+            html.write(&compare::page(&report))?;
+        }
+        if let Some(csv) = csv {
+            csv.write(&compare::csv(&report))?;
+        }
         print(&report, json)?;
         Ok(Exit::Success)
     }
 
     fn options(self) -> anyhow::Result<Options> {
         let app = self.app.context("name an app")?;
-        let body = match self.body.as_deref().map(|body| body.strip_prefix('@').ok_or(body)) {
-            None => Vec::new(),
-            Some(Err(text)) => text.as_bytes().to_vec(),
-            Some(Ok(file)) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,
-        };
-        let default = if body.is_empty() { Method::GET } else { Method::POST };
         let in_use = PathBuf::from(HOST_FILE);
         let mut modes = Vec::new();
-        for mode in self.modes {
-            if !modes.contains(&mode) {
-                modes.push(mode);
+        for mode in self.modes.iter().flat_map(|modes| modes.0.iter()) {
+            if !modes.contains(mode) {
+                modes.push(*mode);
             }
         }
+        let requests = match &self.requests {
+            Some(file) => requests::read(file)?,
+            None => {
+                let body = body(self.body.as_deref(), self.data)?;
+                vec![Asked {
+                    method: self.method.unwrap_or_else(|| requests::default_method(body.as_ref())),
+                    path: self.path,
+                    headers: self.headers,
+                    body: body.unwrap_or_default(),
+                }]
+            }
+        };
         Ok(Options {
             app,
             folder: self.folder,
             config: self.config.or_else(|| in_use.exists().then_some(in_use)),
-            asked: Asked {
-                method: self.method.unwrap_or(default),
-                path: self.path,
-                headers: self.headers,
-                body: body.into(),
-            },
+            requests,
+            rate: self.rate,
+            against: self.against,
             connections: self.connections as usize,
             duration: self.duration,
             modes,
@@ -145,44 +181,36 @@ fn locked_version<'l>(lock: &'l str, name: &str) -> Option<&'l str> {
     Some(entry.split_once('"')?.0)
 }
 
-pub(super) fn path(text: &str) -> Result<String, String> {
-    match text.parse::<http::uri::PathAndQuery>() {
-        Ok(path) if path.as_str() == text && text.starts_with('/') => Ok(text.to_owned()),
-        _ => Err(
-            "write a path, and perhaps a query, as in a request line: it begins with / and has no fragment"
-                .to_owned(),
-        ),
-    }
-}
-
-fn method(text: &str) -> Result<Method, String> {
-    match text.parse::<Method>().map_err(|error| error.to_string())? {
-        Method::CONNECT => Err("CONNECT asks for no answer that could be compared".to_owned()),
-        method => Ok(method),
-    }
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("write it as \"name: value\"")?;
-    let name = name.trim().parse::<HeaderName>().map_err(|error| error.to_string())?;
-    let value = value.trim().parse::<HeaderValue>().map_err(|error| error.to_string())?;
-    let framing = ["connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"];
-    match framing.contains(&name.as_str()) {
-        true => Err(format!("{name} is the load's own")),
-        false => Ok((name, value)),
-    }
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if duration < Duration::from_secs(1) { Err("a second at least".to_owned()) } else { Ok(duration) }
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
-    Mode::ALL.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
+/// Some modes, or one.
+#[derive(Debug, Clone)]
+struct Modes(Vec<Mode>);
+
+fn modes(text: &str) -> Result<Modes, String> {
+    if text == "all" {
+        // What keeps most is nearest to the reference, in the table as on the continuum.
+        return Ok(Modes(Mode::ALL.into_iter().rev().collect()));
+    }
+    let found = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    found.map(|mode| Modes(vec![mode])).ok_or_else(|| {
         let names = Mode::ALL.map(|mode| mode.as_str()).join(", ");
-        format!("no mode has that name, they are {names}")
+        format!("no mode has that name, they are {names}, or all of them: all")
     })
+}
+
+/// A file's bytes or the text; `None` if neither is given.
+fn body(file: Option<&Path>, text: Option<String>) -> anyhow::Result<Option<Bytes>> {
+    let Some(file) = file else { return Ok(text.map(Bytes::from)) };
+    let mut bytes = Vec::new();
+    match file == Path::new("-") {
+        true => std::io::stdin().read_to_end(&mut bytes).map(drop).context("cannot read standard input")?,
+        false => bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
+    }
+    Ok(Some(bytes.into()))
 }
 
 #[cfg(test)]

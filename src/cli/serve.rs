@@ -37,6 +37,9 @@ pub struct Serve {
     /// When the folder's apps are live, write the real address into this file.
     #[arg(long, value_name = "FILE")]
     address_file: Option<PathBuf>,
+    /// When the folder's apps are live, write the real address of --admin into this file.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_address_file: Option<PathBuf>,
     /// When the folder's apps are live, write a line with the real address to this open file descriptor.
     #[arg(long, value_name = "FD")]
     ready_fd: Option<i32>,
@@ -82,7 +85,7 @@ impl Serve {
             true = ready => {
                 let live = host.registry().apps().iter().filter(|app| app.live.is_some()).count();
                 tracing::info!(apps = live, "ready");
-                self.hand_over(host.address())?;
+                self.hand_over(host.address(), host.admin_address())?;
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
@@ -100,10 +103,17 @@ impl Serve {
     }
 
     /// Tells whoever started the host where it listens.
-    fn hand_over(&self, address: SocketAddr) -> anyhow::Result<()> {
+    fn hand_over(&self, address: SocketAddr, admin: Option<SocketAddr>) -> anyhow::Result<()> {
         let line = format!("{address}\n");
+        let write = |file: &Path, line: &str| {
+            write_whole(file, line).with_context(|| format!("cannot write {}", file.display()))
+        };
+        // First the one that nobody waits for.
+        if let (Some(file), Some(admin)) = (&self.admin_address_file, admin) {
+            write(file, &format!("{admin}\n"))?;
+        }
         if let Some(file) = &self.address_file {
-            write_whole(file, &line).with_context(|| format!("cannot write {}", file.display()))?;
+            write(file, &line)?;
         }
         if let Some(fd) = self.ready_fd {
             // By its name under /proc, so that a wrong number is an error and not somebody else's descriptor closed.

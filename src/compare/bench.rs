@@ -2,7 +2,7 @@
 
 pub use super::cores::{Cores, Split};
 pub use super::http::{Asked, Event, Framer};
-pub use super::load::{Counts, Expected, Load, Outcome, histogram};
+pub use super::load::{Ask, Counts, Expected, Load, Outcome, Pace, histogram};
 pub use super::machine::describe as machine;
 pub use super::process::{Launch, ProcessError, Server};
 pub use super::table::Table;

@@ -1,17 +1,23 @@
 //! The servers of a comparison: one process for each mode, and one for the reference.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use http::HeaderValue;
+
+use super::against::Other;
 use super::app::{self, App, Place};
 use super::cores::{Cores, Split};
 use super::findings::FirstAnswer;
-use super::load::Expected;
+use super::http::Asked;
+use super::judge;
+use super::load::{Ask, Expected};
 use super::measure::{Plan, Target};
-use super::native::Answer;
+use super::native::{self, Answer};
 use super::process::{Launch, Server};
-use super::report::{Conditions, Skipped};
+use super::report::{Conditions, Kind, Skipped};
 use super::sample::{Sample, sample};
 use super::stats::Spread;
 use super::{Options, machine};
@@ -31,10 +37,26 @@ pub struct Stage<'a> {
 /// A server that is up.
 pub struct Contestant {
     pub name: String,
+    pub kind: Kind,
     pub first: FirstAnswer,
-    server: Server,
-    /// Every answer it has given so far, from each of its starts.
-    samples: Vec<Sample>,
+    pub place: At,
+    /// Of each request every answer to it so far, from each of its starts.
+    pub samples: Vec<Vec<Sample>>,
+    /// What its answers have to be, once that is known.
+    pub expected: Vec<Expected>,
+}
+
+/// Where a server is.
+pub enum At {
+    /// A process of ours, and its admin listener if it has one.
+    Here {
+        server: Server,
+        admin: Option<SocketAddr>,
+    },
+    Elsewhere {
+        other: Other,
+        address: SocketAddr,
+    },
 }
 
 /// How often a start from the code cache is repeated: the median counts.
@@ -43,15 +65,12 @@ const STARTS: usize = 3;
 const LONG_START: Duration = Duration::from_secs(2);
 /// How long a server may take to be ready, and to answer once when nothing else is asked of it.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Requests to a server that is up, before the load.
+/// How often each request is asked of a server that is up, before the load.
 const SAMPLES: usize = 3;
+/// New connections by which the time to a first answer from a server that is up is found.
+const GREETINGS: usize = 9;
 
 impl<'a> Stage<'a> {
-    /// The request's path on the servers.
-    pub fn target(&self) -> String {
-        self.app.target(&self.options.asked.path)
-    }
-
     /// Starts a server for each mode that the host can run the app in, one after the other.
     pub async fn start_modes(&self, say: &dyn Fn(&str)) -> (Vec<Contestant>, Vec<Skipped>) {
         let (mut up, mut skipped) = (Vec::new(), Vec::new());
@@ -65,12 +84,13 @@ impl<'a> Stage<'a> {
         (up, skipped)
     }
 
-    /// Starts the reference, which gives this answer.
-    pub async fn start_native(&self, answer: &Sample) -> Result<Contestant, String> {
+    /// Starts the reference, which gives these answers.
+    pub async fn start_native(&self, answers: &[Sample]) -> Result<Contestant, String> {
         let root = self.root.join("native");
         std::fs::create_dir_all(&root).map_err(|error| error.to_string())?;
-        let file = root.join("answer.json");
-        Answer::of(answer).write(&file).map_err(|error| error.to_string())?;
+        let file = root.join("answers.json");
+        let given = answers.iter().map(Answer::of).collect::<Vec<_>>();
+        native::write(&given, &file).map_err(|error| error.to_string())?;
         let arguments = |address: &Path| {
             let threads = self.threads.to_string();
             words(&[
@@ -83,29 +103,70 @@ impl<'a> Stage<'a> {
                 address.as_os_str(),
             ])
         };
-        let mut starts = Starts { stage: self, root: &root, arguments: &arguments, samples: Vec::new() };
-        let from_nothing = starts.median(STARTS).await?;
+        let mut starts = Starts::new(self, Kind::Native, &root, &arguments);
+        let from_nothing = Some(starts.median(STARTS).await?);
         let server = starts.last(self.split.servers()).await?;
-        let first = FirstAnswer { from_nothing, from_cache: None };
-        Ok(Contestant { name: "native".to_owned(), first, server, samples: starts.samples })
+        let first = FirstAnswer { from_nothing, from_cache: None, when_up: starts.greet(&server).await? };
+        Ok(starts.contestant("native", first, At::Here { server, admin: None }))
     }
 
     async fn start_mode(&self, mode: Mode) -> Result<Contestant, String> {
         let root = self.root.join(mode.as_str());
         let place = self.app.lay_out(&root, mode, self.operator).map_err(|error| error.to_string())?;
-        let arguments = |address: &Path| self.serve(&place, address);
-        let mut starts = Starts { stage: self, root: &root, arguments: &arguments, samples: Vec::new() };
-        let from_nothing = starts.median(1).await?;
+        let admin_file = root.join("admin");
+        let arguments = |address: &Path| self.serve(&place, address, &admin_file);
+        let mut starts = Starts::new(self, Kind::Mode(mode), &root, &arguments);
+        let from_nothing = Some(starts.median(1).await?);
         let from_cache = match app::keeps_code(mode) {
             true => Some(starts.median(STARTS).await?),
             false => None,
         };
         let server = starts.last(self.split.servers()).await?;
-        let first = FirstAnswer { from_nothing, from_cache };
-        Ok(Contestant { name: mode.to_string(), first, server, samples: starts.samples })
+        // Written before the address that has been waited for.
+        let admin = std::fs::read_to_string(&admin_file).ok().and_then(|text| text.trim().parse().ok());
+        let first = FirstAnswer { from_nothing, from_cache, when_up: starts.greet(&server).await? };
+        Ok(starts.contestant(mode.as_str(), first, At::Here { server, admin }))
     }
 
-    fn serve(&self, place: &Place, address: &Path) -> Vec<OsString> {
+    /// Finds the servers that others run, and asks them.
+    pub async fn find_others(&self, say: &dyn Fn(&str)) -> (Vec<Contestant>, Vec<Skipped>) {
+        let (mut up, mut skipped) = (Vec::new(), Vec::new());
+        for other in &self.options.against {
+            say(&format!("asking {}", other.name));
+            match self.find_other(other).await {
+                Ok(contestant) => up.push(contestant),
+                Err(reason) => skipped.push(Skipped { mode: other.name.clone(), reason }),
+            }
+        }
+        (up, skipped)
+    }
+
+    async fn find_other(&self, other: &Other) -> Result<Contestant, String> {
+        let address = other.resolve().await?;
+        let mut samples = Vec::new();
+        for asked in &self.options.requests {
+            let (asked, target) = (to_other(asked, other), other.target(&asked.path));
+            let mut answers = Vec::new();
+            while answers.len() < SAMPLES {
+                let answer = sample(address, &asked, &target, PATIENCE).await;
+                answers.push(answer.map_err(|error| error.to_string())?);
+            }
+            samples.push(answers);
+        }
+        let first = samples.first().and_then(|answers| median_ms(answers));
+        let first = FirstAnswer { from_nothing: None, from_cache: None, when_up: first };
+        let place = At::Elsewhere { other: other.clone(), address };
+        Ok(Contestant {
+            name: other.name.clone(),
+            kind: Kind::Other,
+            first,
+            place,
+            samples,
+            expected: Vec::new(),
+        })
+    }
+
+    fn serve(&self, place: &Place, address: &Path, admin: &Path) -> Vec<OsString> {
         let threads = self.threads.to_string();
         words(&[
             "serve".as_ref(),
@@ -116,23 +177,38 @@ impl<'a> Stage<'a> {
             place.cache.as_os_str(),
             "--listen".as_ref(),
             "127.0.0.1:0".as_ref(),
+            "--admin".as_ref(),
+            "127.0.0.1:0".as_ref(),
             "--worker-threads".as_ref(),
             threads.as_ref(),
             "--log-level".as_ref(),
             "warn".as_ref(),
+            "--admin-address-file".as_ref(),
+            admin.as_os_str(),
             "--address-file".as_ref(),
             address.as_os_str(),
         ])
     }
 
     /// What is to be known beforehand.
-    pub fn notes(&self, answer: &Sample) -> Vec<String> {
+    pub fn notes<'c>(&self, answers: &[Sample], others: impl Iterator<Item = &'c Contestant>) -> Vec<String> {
         let mut notes = Vec::new();
-        if answer.status.is_client_error() {
-            notes.push(format!(
-                "the app answers {} to this request, which is what was measured",
-                answer.status
-            ));
+        for (asked, answer) in self.options.requests.iter().zip(answers) {
+            if answer.status.is_client_error() {
+                let Asked { method, path, .. } = asked;
+                let status = answer.status;
+                notes
+                    .push(format!("the app answers {status} to {method} {path}, which is what was measured"));
+            }
+        }
+        for other in others {
+            notes.extend(judge::differs(&other.name, &other.samples, answers));
+            if let At::Elsewhere { address, .. } = &other.place
+                && address.ip().is_loopback()
+            {
+                let name = &other.name;
+                notes.push(format!("{name}: runs on whatever cores it was started on, perhaps the load's"));
+            }
         }
         for mode in &self.options.modes {
             let keys = self.app.ignored_keys(*mode);
@@ -149,6 +225,7 @@ impl<'a> Stage<'a> {
     pub fn conditions(&self, plan: &Plan, took: Duration) -> Conditions {
         Conditions {
             connections: plan.connections,
+            rate: plan.rate.map(|rate| rate.to_string()),
             rounds: plan.schedule.rounds,
             slice_seconds: plan.schedule.slice.as_secs_f64(),
             server_cores: self.split.servers().map(Cores::to_string),
@@ -163,65 +240,79 @@ impl<'a> Stage<'a> {
 
 impl Contestant {
     pub fn target(&self, stage: &Stage<'_>) -> Target {
-        let address = self.server.address();
         // The first answer is slower than those that follow.
-        let one_request = self.samples.iter().map(|sample| sample.took).min().unwrap_or_default();
-        Target {
-            pid: self.server.pid(),
-            address,
-            request: stage.options.asked.encode(&stage.target(), &address.to_string()),
-            one_request,
-        }
+        let quickest = |answers: &Vec<Sample>| answers.iter().map(|sample| sample.took).min();
+        let all = self.samples.iter().filter_map(quickest).collect::<Vec<_>>();
+        let requests = u32::try_from(all.len().max(1)).unwrap_or(u32::MAX);
+        let one_request = all.iter().sum::<Duration>() / requests;
+        let (address, pid, admin) = match &self.place {
+            At::Here { server, admin } => (server.address(), Some(server.pid()), *admin),
+            At::Elsewhere { address, .. } => (*address, None, None),
+        };
+        let asked = stage.options.requests.iter().zip(&self.expected).enumerate();
+        let asks = asked.map(|(number, (asked, expected))| {
+            let (asked, target) = match &self.place {
+                At::Here { .. } => (stage.to_ours(self.kind, number, asked), stage.app.target(&asked.path)),
+                At::Elsewhere { other, .. } => (to_other(asked, other), other.target(&asked.path)),
+            };
+            let request = asked.encode(&target, &address.to_string());
+            Ask { method: asked.method, request, expected: expected.clone() }
+        });
+        Target { pid, admin, address, asks: asks.collect(), one_request }
     }
 }
 
-/// What the app answers: as it does in the first mode in which it is no failure. Modes that answer otherwise are
-/// taken out. `None` if none is left.
-pub fn expect(modes: &mut Vec<Contestant>, skipped: &mut Vec<Skipped>) -> Option<(Expected, Sample)> {
-    let answers = modes.iter().map(|one| (one.name.clone(), one.samples.clone())).collect::<Vec<_>>();
-    let (expected, answer, wrong) = judge(&answers);
-    modes.retain(|one| !wrong.iter().any(|wrong| wrong.mode == one.name));
-    skipped.extend(wrong);
-    expected.zip(answer)
+impl Stage<'_> {
+    /// The request as a server of ours gets it: the reference is told which answer to give.
+    fn to_ours(&self, kind: Kind, number: usize, asked: &Asked) -> Asked {
+        let mut asked = asked.clone();
+        if kind == Kind::Native && self.options.requests.len() > 1 {
+            asked.headers.push((native::WHICH, HeaderValue::from(number)));
+        }
+        asked
+    }
 }
 
-/// What to expect, the answer itself, and who answers otherwise.
-fn judge(answers: &[(String, Vec<Sample>)]) -> (Option<Expected>, Option<Sample>, Vec<Skipped>) {
-    let first = answers.iter().find_map(|(name, samples)| {
-        let sample = samples.iter().find(|sample| !sample.status.is_server_error())?;
-        Some((name, sample))
-    });
-    let Some((reference, answer)) = first else {
-        let skip = |(name, samples): &(String, Vec<Sample>)| {
-            let status = samples.first().map(|sample| sample.status.to_string()).unwrap_or_default();
-            Skipped { mode: name.clone(), reason: format!("the app answers {status}") }
-        };
-        return (None, None, answers.iter().map(skip).collect());
-    };
-    let alike = |samples: &[Sample]| samples.iter().all(|sample| sample.body == samples[0].body);
-    let varies = answers.iter().any(|(_, samples)| !samples.is_empty() && !alike(samples));
-    let expected = Expected { status: answer.status.as_u16(), body: (!varies).then(|| answer.body.clone()) };
-    let reason = |sample: &Sample| match sample.status == answer.status {
-        false => Some(format!("it answers {}, but {reference} {}", sample.status, answer.status)),
-        true if varies || sample.body == answer.body => None,
-        true => Some(format!("its answer has another body than that of {reference}")),
-    };
-    let skip = |(name, samples): &(String, Vec<Sample>)| {
-        Some(Skipped { mode: name.clone(), reason: samples.iter().find_map(reason)? })
-    };
-    (Some(expected), Some(answer.clone()), answers.iter().filter_map(skip).collect())
+/// The request as another server gets it: by its name, unless the user has one for it.
+fn to_other(asked: &Asked, other: &Other) -> Asked {
+    let mut asked = asked.clone();
+    let has_host = asked.headers.iter().any(|(name, _)| name == http::header::HOST);
+    if let (false, Ok(host)) = (has_host, HeaderValue::from_str(&other.authority)) {
+        asked.headers.push((http::header::HOST, host));
+    }
+    asked
+}
+
+fn median_ms(answers: &[Sample]) -> Option<f64> {
+    Spread::of(answers.iter().map(|answer| answer.took.as_secs_f64() * 1e3)).map(|took| took.median)
 }
 
 /// The starts of one server, one after the other.
 struct Starts<'a> {
     stage: &'a Stage<'a>,
+    kind: Kind,
     root: &'a Path,
     /// The arguments, given the file for the address.
     arguments: &'a dyn Fn(&Path) -> Vec<OsString>,
-    samples: Vec<Sample>,
+    samples: Vec<Vec<Sample>>,
 }
 
-impl Starts<'_> {
+impl<'a> Starts<'a> {
+    fn new(
+        stage: &'a Stage<'a>,
+        kind: Kind,
+        root: &'a Path,
+        arguments: &'a dyn Fn(&Path) -> Vec<OsString>,
+    ) -> Self {
+        let samples = stage.options.requests.iter().map(|_| Vec::new()).collect();
+        Self { stage, kind, root, arguments, samples }
+    }
+
+    fn contestant(self, name: &str, first: FirstAnswer, place: At) -> Contestant {
+        let Self { kind, samples, .. } = self;
+        Contestant { name: name.to_owned(), kind, first, place, samples, expected: Vec::new() }
+    }
+
     /// The median time, in milliseconds, from the start of the process to the end of the first answer. All cores are
     /// the server's.
     async fn median(&mut self, times: usize) -> Result<f64, String> {
@@ -239,10 +330,26 @@ impl Starts<'_> {
     /// The start that stays, on the cores of the servers.
     async fn last(&mut self, cores: Option<&Cores>) -> Result<Server, String> {
         let server = self.start(cores).await?;
-        while self.samples.len() < SAMPLES {
-            self.ask(&server).await?;
+        for request in 0..self.samples.len() {
+            while self.samples.get(request).is_some_and(|answers| answers.len() < SAMPLES) {
+                self.ask(&server, request).await?;
+            }
         }
         Ok(server)
+    }
+
+    /// The median time, in milliseconds, from a new connection's begin to the end of its first answer.
+    async fn greet(&mut self, server: &Server) -> Result<Option<f64>, String> {
+        let mut answers = Vec::new();
+        while answers.len() < GREETINGS {
+            let answer = self.ask(server, 0).await?;
+            let is_long = answer.took > LONG_START / 10;
+            answers.push(answer);
+            if is_long {
+                break;
+            }
+        }
+        Ok(median_ms(&answers))
     }
 
     /// Starts the server and asks it once.
@@ -263,15 +370,20 @@ impl Starts<'_> {
         if let Some(refusal) = refusal(&server.log()) {
             return Err(refusal);
         }
-        self.ask(&server).await?;
+        self.ask(&server, 0).await?;
         Ok(server)
     }
 
-    async fn ask(&mut self, server: &Server) -> Result<(), String> {
-        let target = self.stage.target();
-        let answer = sample(server.address(), &self.stage.options.asked, &target, PATIENCE).await;
-        self.samples.push(answer.map_err(|error| error.to_string())?);
-        Ok(())
+    async fn ask(&mut self, server: &Server, request: usize) -> Result<Sample, String> {
+        let asked = self.stage.options.requests.get(request).ok_or("there is no such request")?;
+        let target = self.stage.app.target(&asked.path);
+        let asked = self.stage.to_ours(self.kind, request, asked);
+        let answer = sample(server.address(), &asked, &target, PATIENCE).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        if let Some(answers) = self.samples.get_mut(request) {
+            answers.push(answer.clone());
+        }
+        Ok(answer)
     }
 }
 

@@ -1,35 +1,40 @@
-//! The load: some connections that each send the next request when the answer to the last one has come.
+//! The load: some connections that ask for the requests in turn, each the next one when the answer to the last has come
+//! ([`Pace::Closed`]), or at times that are fixed beforehand ([`Pace::Open`]).
 //!
 //! It must be cheap beside what it measures: request bytes are made once, responses are framed and compared where
 //! they were read, and each of its threads has its own connections, runtime and histogram.
+
+mod connection;
+mod pace;
+mod tally;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http::Method;
-use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::cores::Cores;
-use super::http::{Event, Framer};
 use super::usage;
+
+use connection::Connection;
+pub use pace::Pace;
+use pace::{Clock, Lane};
 
 /// One slice of load on one server.
 #[derive(Debug, Clone)]
 pub struct Load {
     pub address: SocketAddr,
-    pub method: Method,
-    /// The whole request.
-    pub request: Bytes,
-    pub expected: Expected,
+    /// What is asked, in turn; never empty.
+    pub asks: Arc<[Ask]>,
+    pub pace: Pace,
+    /// The most requests under way at once.
     pub connections: usize,
     /// No request is begun after this time.
     pub duration: Duration,
@@ -37,6 +42,15 @@ pub struct Load {
     pub grace: Duration,
     /// The cores of the load; all that this process has if there are none.
     pub cores: Option<Cores>,
+}
+
+/// One request and its answer.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub method: Method,
+    /// The whole request.
+    pub request: Bytes,
+    pub expected: Expected,
 }
 
 /// What a right answer looks like.
@@ -50,8 +64,12 @@ pub struct Expected {
 /// What came of a slice.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Nanoseconds from the first byte sent to the last one read, of each right answer.
+    /// Nanoseconds to the last byte read of each right answer: from the first byte sent, or with an open loop from the
+    /// time at which the request was due. In an open loop those that had no answer in the end are in here, too, with
+    /// the time that they had waited: without them the slowest would be left out.
     pub latencies: Histogram<u64>,
+    /// Nanoseconds by which the load itself was late in an open loop; they are part of the latencies.
+    pub lags: Histogram<u64>,
     pub counts: Counts,
     /// From the first request to the last answer.
     pub elapsed: Duration,
@@ -69,6 +87,8 @@ pub struct Counts {
     pub errors: u64,
     /// Requests whose answer had not come when the time was over.
     pub unfinished: u64,
+    /// Requests of an open loop that were due and found no idle connection in time.
+    pub unsent: u64,
     /// Connections made anew because the server had closed one in an orderly way.
     pub reconnects: u64,
 }
@@ -77,11 +97,6 @@ pub struct Counts {
 const LONGEST: u64 = 3_600_000_000_000;
 /// Significant figures of the latencies.
 const FIGURES: u8 = 3;
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
-/// A connection that failed this often without one answer between is given up.
-const FAILURES: u32 = 3;
-const READ_BUFFER: usize = 16 * 1024;
 
 impl Load {
     /// Runs the slice on threads of its own. `None` if one of them could not be started.
@@ -94,12 +109,12 @@ impl Load {
         let _stopped = stop.clone().drop_guard();
         let mut results = Vec::with_capacity(threads);
         for thread in 0..threads {
-            let share = self.connections / threads + usize::from(thread < self.connections % threads);
+            let part = Part { thread, threads };
             let (load, barrier, stop) = (self.clone(), barrier.clone(), stop.clone());
             let (sender, receiver) = oneshot::channel();
             std::thread::Builder::new()
                 .name(format!("load-{thread}"))
-                .spawn(move || drop(sender.send(load.run_thread(share, &barrier, &stop))))
+                .spawn(move || drop(sender.send(load.run_thread(part, &barrier, &stop))))
                 .ok()?;
             results.push(receiver);
         }
@@ -110,33 +125,29 @@ impl Load {
         Some(whole)
     }
 
-    fn run_thread(&self, connections: usize, barrier: &Barrier, stop: &CancellationToken) -> Outcome {
+    fn run_thread(&self, part: Part, barrier: &Barrier, stop: &CancellationToken) -> Outcome {
         if let Some(cores) = &self.cores {
             // The split was pinned to before; should it fail here, the load is only less apart than it could be.
             let _ = cores.pin_this_thread();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(self.run_connections(connections, barrier, stop)),
+            Ok(runtime) => runtime.block_on(self.run_connections(part, barrier, stop)),
             Err(_) => {
                 barrier.wait();
-                let errors = connections as u64;
+                let errors = part.of(self.connections) as u64;
                 Outcome { counts: Counts { errors, ..Counts::default() }, ..Outcome::new() }
             }
         }
     }
 
-    async fn run_connections(
-        &self,
-        connections: usize,
-        barrier: &Barrier,
-        stop: &CancellationToken,
-    ) -> Outcome {
-        let tally = Arc::new(Mutex::new(Tally::new()));
+    async fn run_connections(&self, part: Part, barrier: &Barrier, stop: &CancellationToken) -> Outcome {
+        let connections = part.of(self.connections);
+        let lane = Arc::new(Lane::new(self.pace, part, self.asks.len(), connections));
         let load = Arc::new(self.clone());
         let mut connecting = JoinSet::new();
-        for _ in 0..connections {
-            let mut connection = Connection::new(load.clone(), tally.clone());
+        for number in 0..connections {
+            let mut connection = Connection::new(number, load.clone(), lane.clone());
             connecting.spawn(async move {
                 connection.connect().await;
                 connection
@@ -145,29 +156,38 @@ impl Load {
         let ready = connecting.join_all().await;
         // All threads begin together, with all their connections made.
         barrier.wait();
-        let begin = Instant::now();
+        let clock = Clock::start(self.duration);
         let cpu = usage::cpu_of_this_thread();
         let mut running = JoinSet::new();
         for mut connection in ready {
-            running.spawn(async move { connection.run(begin + connection.load.duration).await });
+            running.spawn(async move { connection.run(&clock).await });
         }
         let over = tokio::time::sleep(self.duration + self.grace);
+        // Who has cores of his own may look at the clock all the time.
+        let pacing = lane.keep_pace(&clock, self.cores.is_some());
+        let answered = async { while running.join_next().await.is_some() {} };
         tokio::select! {
-            () = async { while running.join_next().await.is_some() {} } => (),
+            ((), ()) = async { tokio::join!(pacing, answered) } => (),
             () = over => (),
             () = stop.cancelled() => (),
         }
         running.shutdown().await;
         let cpu = cpu.and_then(|before| Ok(usage::cpu_of_this_thread()?.saturating_sub(before)));
-        let tally = tally.lock();
-        let elapsed = tally.last.map_or(begin.elapsed(), |last| last.saturating_duration_since(begin));
-        Outcome {
-            latencies: tally.latencies.clone(),
-            counts: tally.counts(),
-            elapsed,
-            cpu: cpu.unwrap_or_default(),
-            threads: 1,
-        }
+        Outcome { cpu: cpu.unwrap_or_default(), threads: 1, ..lane.outcome(&clock, Instant::now()) }
+    }
+}
+
+/// Which of the load's threads one is.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    thread: usize,
+    threads: usize,
+}
+
+impl Part {
+    /// This thread's share of so many.
+    fn of(self, all: usize) -> usize {
+        all / self.threads + usize::from(self.thread < all % self.threads)
     }
 }
 
@@ -189,6 +209,7 @@ impl Outcome {
     pub(crate) fn new() -> Self {
         Self {
             latencies: histogram(),
+            lags: histogram(),
             counts: Counts::default(),
             elapsed: Duration::ZERO,
             cpu: Duration::ZERO,
@@ -206,6 +227,7 @@ impl Outcome {
     fn add(&mut self, part: &Self) {
         // Both have the bounds of `histogram`, so nothing of one can be outside of the other.
         let _ = self.latencies.add(&part.latencies);
+        let _ = self.lags.add(&part.lags);
         self.counts.add(&part.counts);
         self.elapsed = self.elapsed.max(part.elapsed);
         self.cpu += part.cpu;
@@ -216,7 +238,7 @@ impl Outcome {
 impl Counts {
     /// Requests without a right answer.
     pub fn failed(&self) -> u64 {
-        self.wrong + self.errors + self.unfinished
+        self.wrong + self.errors + self.unfinished + self.unsent
     }
 
     pub fn add(&mut self, more: &Self) {
@@ -224,6 +246,7 @@ impl Counts {
         self.wrong += more.wrong;
         self.errors += more.errors;
         self.unfinished += more.unfinished;
+        self.unsent += more.unsent;
         self.reconnects += more.reconnects;
     }
 }
@@ -232,139 +255,6 @@ pub fn histogram() -> Histogram<u64> {
     let made = Histogram::new_with_bounds(1, LONGEST, FIGURES);
     // The bounds are constants that the histogram accepts, as every test here shows.
     made.unwrap_or_else(|error| unreachable!("{error}"))
-}
-
-/// What the connections of one thread found so far. Its lock is taken by that thread alone.
-struct Tally {
-    latencies: Histogram<u64>,
-    counts: Counts,
-    /// Requests under way.
-    open: u64,
-    last: Option<Instant>,
-}
-
-impl Tally {
-    fn new() -> Self {
-        Self { latencies: histogram(), counts: Counts::default(), open: 0, last: None }
-    }
-
-    fn counts(&self) -> Counts {
-        Counts { unfinished: self.open, ..self.counts }
-    }
-
-    fn answered(&mut self, right: bool, begin: Instant, end: Instant) {
-        self.open -= 1;
-        self.last = Some(end);
-        if right {
-            self.counts.right += 1;
-            let nanoseconds = u64::try_from((end - begin).as_nanos()).unwrap_or(u64::MAX);
-            self.latencies.saturating_record(nanoseconds);
-        } else {
-            self.counts.wrong += 1;
-        }
-    }
-
-    fn failed(&mut self) {
-        self.open -= 1;
-        self.counts.errors += 1;
-    }
-}
-
-struct Connection {
-    load: Arc<Load>,
-    tally: Arc<Mutex<Tally>>,
-    stream: Option<TcpStream>,
-    framer: Framer,
-    buffer: BytesMut,
-}
-
-/// How an exchange ended.
-struct Answer {
-    right: bool,
-    keep_alive: bool,
-}
-
-impl Connection {
-    fn new(load: Arc<Load>, tally: Arc<Mutex<Tally>>) -> Self {
-        let framer = Framer::new(&load.method);
-        Self { load, tally, stream: None, framer, buffer: BytesMut::with_capacity(READ_BUFFER) }
-    }
-
-    async fn connect(&mut self) {
-        self.buffer.clear();
-        self.framer = Framer::new(&self.load.method);
-        let made = tokio::time::timeout(CONNECT, TcpStream::connect(self.load.address)).await;
-        self.stream = match made {
-            // Otherwise a request in two segments would wait for the first one's acknowledgement.
-            Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => Some(stream),
-            _ => None,
-        };
-    }
-
-    /// One request after the other until `deadline`.
-    async fn run(&mut self, deadline: Instant) {
-        let mut failures = 0;
-        let mut now = Instant::now();
-        while now < deadline && failures < FAILURES {
-            let begin = Instant::now();
-            self.tally.lock().open += 1;
-            let answer = self.exchange().await;
-            now = Instant::now();
-            match answer {
-                Some(answer) => {
-                    failures = 0;
-                    self.tally.lock().answered(answer.right, begin, now);
-                    if !answer.keep_alive {
-                        self.tally.lock().counts.reconnects += 1;
-                        self.connect().await;
-                    }
-                }
-                None => {
-                    failures += 1;
-                    self.tally.lock().failed();
-                    self.connect().await;
-                }
-            }
-        }
-    }
-
-    /// One request and its answer; `None` if the connection failed.
-    async fn exchange(&mut self) -> Option<Answer> {
-        let stream = self.stream.as_mut()?;
-        stream.write_all(&self.load.request).await.ok()?;
-        let (mut right, mut length) = (true, 0);
-        loop {
-            let (used, event) = self.framer.advance(&self.buffer).ok()?;
-            let more = event == Event::More;
-            let mut end = None;
-            match event {
-                Event::More | Event::Interim => (),
-                Event::Head { status } => right = status == self.load.expected.status,
-                Event::Body(piece) => {
-                    right &= self.load.expected.has(length, piece);
-                    length += piece.len();
-                }
-                Event::End { keep_alive } => end = Some(keep_alive),
-            }
-            self.buffer.advance(used);
-            if let Some(keep_alive) = end {
-                right &= self.load.expected.is_whole(length);
-                // Bytes that nobody asked for would be taken for the next answer.
-                return self.buffer.is_empty().then_some(Answer { right, keep_alive });
-            }
-            if more && !read_some(stream, &mut self.buffer).await? {
-                self.framer.finish().ok()?;
-                right &= self.load.expected.is_whole(length);
-                return Some(Answer { right, keep_alive: false });
-            }
-        }
-    }
-}
-
-/// Reads what has come; false if the server has closed the connection, `None` if it failed.
-async fn read_some(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<bool> {
-    buffer.reserve(READ_BUFFER / 2);
-    stream.read_buf(buffer).await.ok().map(|read| read > 0)
 }
 
 #[cfg(test)]

@@ -2,24 +2,28 @@
 //! besides meets all of them alike.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Method;
 use thiserror::Error;
 
 use super::cores::Split;
-use super::load::{Expected, Load, Outcome};
+use super::load::{Ask, Load, Outcome, Pace};
 use super::plan::{Schedule, Share, takes_part};
+use super::rate::Rate;
+use super::stats::Spread;
+use super::status::{self, Own};
 use super::usage::{CpuReading, Memory};
 
 /// A server that is measured.
 #[derive(Debug, Clone)]
 pub struct Target {
-    pub pid: u32,
+    /// `None` if it is not a process of ours.
+    pub pid: Option<u32>,
+    /// Where it says what it does, if it does that.
+    pub admin: Option<SocketAddr>,
     pub address: SocketAddr,
-    /// The whole request.
-    pub request: Bytes,
+    pub asks: Arc<[Ask]>,
     /// How long one request takes when it is the only one.
     pub one_request: Duration,
 }
@@ -27,11 +31,11 @@ pub struct Target {
 /// What is the same for all servers.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    pub method: Method,
-    pub expected: Expected,
     pub connections: usize,
     pub schedule: Schedule,
     pub split: Split,
+    /// What is asked in the rounds at a fixed rate, if there are any.
+    pub rate: Option<Rate>,
 }
 
 /// What was seen of one server.
@@ -40,10 +44,15 @@ pub struct Measured {
     pub share: Share,
     /// With all connections.
     pub loaded: Vec<Slice>,
+    /// At a fixed rate, and that rate.
+    pub paced: Vec<Slice>,
+    pub rate: Option<f64>,
     /// With one connection.
     pub alone: Vec<Slice>,
     /// After the rounds with all connections.
     pub memory: Option<Memory>,
+    /// What the server says about these rounds.
+    pub own: Option<Own>,
 }
 
 #[derive(Debug)]
@@ -71,26 +80,40 @@ pub async fn measure(targets: &[Target], plan: &Plan) -> Result<Vec<Measured>, M
     let schedule = &plan.schedule;
     let mut measured = targets.iter().map(|target| Measured::new(target, plan)).collect::<Vec<_>>();
     for (target, found) in targets.iter().zip(&measured) {
-        let duration = schedule.warm_up.min(found.share.slice);
-        slice(target, plan, found.share.connections, duration, found.share.grace, 0).await?;
+        let share = Share { slice: schedule.warm_up.min(found.share.slice), ..found.share };
+        slice(target, plan, share, Pace::Closed, 0).await?;
+    }
+    let mut before = Vec::new();
+    for target in targets {
+        before.push(snapshot(target).await);
     }
     for round in 0..schedule.rounds {
         for (target, found) in rotated(targets, &mut measured, round) {
-            let share = found.share;
-            if takes_part(round, share.rounds, schedule.rounds) {
-                let slice = slice(target, plan, share.connections, share.slice, share.grace, round).await?;
-                found.loaded.push(slice);
+            if takes_part(round, found.share.rounds, schedule.rounds) {
+                found.loaded.push(slice(target, plan, found.share, Pace::Closed, round).await?);
             }
         }
     }
-    for (target, found) in targets.iter().zip(&mut measured) {
-        found.memory = Memory::of(target.pid).ok();
+    for ((target, found), before) in targets.iter().zip(&mut measured).zip(before) {
+        found.memory = target.pid.and_then(|pid| Memory::of(pid).ok());
+        let after = snapshot(target).await;
+        found.own = before.zip(after).map(|(before, after)| Own::between(&before, &after));
+        found.rate = plan.rate.and_then(|rate| rate.of(found.capacity()));
+    }
+    for round in 0..schedule.paced_rounds {
+        for (target, found) in rotated(targets, &mut measured, round) {
+            if let Some(rate) = found.rate
+                && takes_part(round, found.share.rounds, schedule.paced_rounds)
+            {
+                found.paced.push(slice(target, plan, found.share, Pace::Open { rate }, round).await?);
+            }
+        }
     }
     for round in 0..schedule.alone_rounds {
         for (target, found) in rotated(targets, &mut measured, round) {
             if takes_part(round, found.share.alone_rounds, schedule.alone_rounds) {
-                let slice = slice(target, plan, 1, schedule.alone, found.share.grace, round).await?;
-                found.alone.push(slice);
+                let share = Share { connections: 1, slice: schedule.alone, ..found.share };
+                found.alone.push(slice(target, plan, share, Pace::Closed, round).await?);
             }
         }
     }
@@ -100,32 +123,49 @@ pub async fn measure(targets: &[Target], plan: &Plan) -> Result<Vec<Measured>, M
 impl Measured {
     fn new(target: &Target, plan: &Plan) -> Self {
         let share = plan.schedule.share(target.one_request, plan.connections, plan.split.server_count());
-        Self { share, loaded: Vec::new(), alone: Vec::new(), memory: None }
+        Self {
+            share,
+            loaded: Vec::new(),
+            paced: Vec::new(),
+            rate: None,
+            alone: Vec::new(),
+            memory: None,
+            own: None,
+        }
     }
+
+    /// Requests/s when it is asked as fast as it answers.
+    fn capacity(&self) -> Option<f64> {
+        let right = self.loaded.iter().filter(|slice| slice.outcome.counts.right > 0);
+        Spread::of(right.map(|slice| slice.outcome.rate())).map(|rate| rate.median)
+    }
+}
+
+async fn snapshot(target: &Target) -> Option<status::Snapshot> {
+    status::snapshot(target.admin?).await
 }
 
 async fn slice(
     target: &Target,
     plan: &Plan,
-    connections: usize,
-    duration: Duration,
-    grace: Duration,
+    share: Share,
+    pace: Pace,
     round: usize,
 ) -> Result<Slice, MeasureError> {
     let load = Load {
         address: target.address,
-        method: plan.method.clone(),
-        request: target.request.clone(),
-        expected: plan.expected.clone(),
-        connections,
-        duration,
-        grace,
+        asks: target.asks.clone(),
+        pace,
+        connections: share.connections,
+        duration: share.slice,
+        grace: share.grace,
         cores: plan.split.load().cloned(),
     };
     tokio::time::sleep(BREATH).await;
-    let before = CpuReading::of(target.pid);
+    let before = target.pid.and_then(|pid| CpuReading::of(pid).ok());
     let outcome = load.run().await.ok_or(MeasureError::Threads)?;
-    let cpu = before.and_then(|before| Ok(CpuReading::of(target.pid)?.since(&before))).ok();
+    let after = target.pid.and_then(|pid| CpuReading::of(pid).ok());
+    let cpu = after.zip(before).map(|(after, before)| after.since(&before));
     Ok(Slice { round, outcome, cpu })
 }
 

@@ -1,4 +1,4 @@
-//! The reference: a server on bare hyper that gives the same answer as the app, with nothing behind it.
+//! The reference: a server on bare hyper that gives the same answers as the app, with nothing behind it.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 
 use super::sample::Sample;
 
-/// The answer that the reference gives to every request, as it is handed over in a file.
+/// An answer that the reference gives; it gets a list of them in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     status: u16,
@@ -34,9 +34,9 @@ pub struct Answer {
 
 #[derive(Debug, Error)]
 pub enum NativeError {
-    #[error("cannot read the answer to give from {path}: {error}")]
+    #[error("cannot read the answers to give from {path}: {error}")]
     Answer { path: String, error: io::Error },
-    #[error("the answer to give is not in order: {0}")]
+    #[error("an answer to give is not in order: {0}")]
     Malformed(String),
     #[error("cannot serve: {0}")]
     Serve(#[from] io::Error),
@@ -59,25 +59,29 @@ impl Answer {
             chunked: sample.headers.contains_key(TRANSFER_ENCODING),
         }
     }
-
-    pub fn write(&self, file: &Path) -> io::Result<()> {
-        std::fs::write(file, serde_json::to_vec(self)?)
-    }
-
-    fn read(file: &Path) -> Result<Self, NativeError> {
-        let cannot = |error| NativeError::Answer { path: file.display().to_string(), error };
-        let bytes = std::fs::read(file).map_err(cannot)?;
-        serde_json::from_slice(&bytes).map_err(|error| cannot(error.into()))
-    }
 }
 
-/// Serves the answer in `answer_file` on loopback with this many threads, and writes the address to `address_file`
+/// The field of a request that says which of several answers it gets.
+pub const WHICH: HeaderName = HeaderName::from_static("x-answer");
+
+/// Hands the answers over: the first to requests that don't say which they get.
+pub fn write(answers: &[Answer], file: &Path) -> io::Result<()> {
+    std::fs::write(file, serde_json::to_vec(answers)?)
+}
+
+fn read(file: &Path) -> Result<Vec<Answer>, NativeError> {
+    let cannot = |error| NativeError::Answer { path: file.display().to_string(), error };
+    let bytes = std::fs::read(file).map_err(cannot)?;
+    serde_json::from_slice(&bytes).map_err(|error| cannot(error.into()))
+}
+
+/// Serves the answers in `answer_file` on loopback with this many threads, and writes the address to `address_file`
 /// when it is ready. Ends only by a signal or an error.
 pub fn serve(answer_file: &Path, address_file: &Path, threads: usize) -> Result<Infallible, NativeError> {
     // Should the one who asked for it die without a word, there is nobody left to end it.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
         .map_err(io::Error::from)?;
-    let ready = Arc::new(Ready::of(Answer::read(answer_file)?)?);
+    let ready = ready(read(answer_file)?)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build()?;
     runtime.block_on(async {
@@ -90,7 +94,7 @@ pub fn serve(answer_file: &Path, address_file: &Path, threads: usize) -> Result<
 }
 
 /// Takes connections until the listener fails.
-async fn accept(listener: TcpListener, ready: Arc<Ready>) -> io::Error {
+async fn accept(listener: TcpListener, ready: Arc<[Ready]>) -> io::Error {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -101,7 +105,7 @@ async fn accept(listener: TcpListener, ready: Arc<Ready>) -> io::Error {
         let ready = ready.clone();
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
-            let service = service_fn(|request| ready.clone().answer(request));
+            let service = service_fn(|request| answer(ready.clone(), request));
             // A connection that ends in an error is the client's to notice.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -127,18 +131,31 @@ impl Ready {
         let status = StatusCode::from_u16(answer.status).map_err(|error| wrong(&error))?;
         Ok(Self { status, headers, body: answer.body.into(), chunked: answer.chunked })
     }
+}
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Once>, hyper::Error> {
-        let mut body = request.into_body();
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            frame?;
-        }
-        let once = Once { body: Some(self.body.clone()), chunked: self.chunked };
-        let mut response = Response::new(once);
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.clone();
-        Ok(response)
+fn ready(answers: Vec<Answer>) -> Result<Arc<[Ready]>, NativeError> {
+    if answers.is_empty() {
+        return Err(NativeError::Malformed("there is none".to_owned()));
     }
+    answers.into_iter().map(Ready::of).collect()
+}
+
+async fn answer(ready: Arc<[Ready]>, request: Request<Incoming>) -> Result<Response<Once>, hyper::Error> {
+    let (head, mut body) = request.into_parts();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        frame?;
+    }
+    let which = head.headers.get(WHICH).and_then(|which| which.to_str().ok()?.parse::<usize>().ok());
+    let Some(ready) = ready.get(which.unwrap_or(0)) else {
+        let mut response = Response::new(Once { body: None, chunked: false });
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return Ok(response);
+    };
+    let once = Once { body: Some(ready.body.clone()), chunked: ready.chunked };
+    let mut response = Response::new(once);
+    *response.status_mut() = ready.status;
+    *response.headers_mut() = ready.headers.clone();
+    Ok(response)
 }
 
 /// A body in one piece, of a length that is told or not.

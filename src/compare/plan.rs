@@ -13,6 +13,8 @@ pub struct Schedule {
     /// Slices with one connection, and their length.
     pub alone_rounds: usize,
     pub alone: Duration,
+    /// Slices at a fixed rate, of the same length as those with all connections: as many, or none.
+    pub paced_rounds: usize,
 }
 
 /// What one server gets, given how long its requests take.
@@ -38,10 +40,10 @@ const ALONE_ROUNDS: u32 = 3;
 const LEAST_GRACE: Duration = Duration::from_secs(1);
 
 impl Schedule {
-    /// Shares out the time that is left among so many servers.
-    pub fn of(left: Duration, servers: usize) -> Self {
+    /// Shares out the time that is left among so many servers, which are measured at a fixed rate, too, or are not.
+    pub fn of(left: Duration, servers: usize, paced: bool) -> Self {
         let each = left / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
-        let loaded = each.mul_f64(0.7);
+        let loaded = each.mul_f64(if paced { 0.35 } else { 0.7 });
         let fitting =
             |slice: Duration| u32::try_from(loaded.as_millis() / slice.as_millis()).unwrap_or(u32::MAX);
         let rounds = ROUNDS.max(fitting(LONGEST_SLICE)).min(fitting(SHORTEST_SLICE)).clamp(1, MOST_ROUNDS);
@@ -51,6 +53,7 @@ impl Schedule {
             slice: (loaded / rounds).max(SHORTEST_SLICE),
             alone_rounds: ALONE_ROUNDS as usize,
             alone: (each.mul_f64(0.2) / ALONE_ROUNDS).clamp(SHORTEST_SLICE / 2, LONGEST_SLICE),
+            paced_rounds: if paced { rounds as usize } else { 0 },
         }
     }
 
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn forty_seconds_for_four_servers_are_seven_rounds_of_a_second() {
-        let schedule = Schedule::of(SECOND * 40, 4);
+        let schedule = Schedule::of(SECOND * 40, 4, false);
         assert_eq!((schedule.rounds, schedule.slice), (7, SECOND));
         assert_eq!((schedule.warm_up, schedule.alone_rounds), (SECOND, 3));
         assert!(schedule.alone > SECOND / 2 && schedule.alone < SECOND);
@@ -110,22 +113,29 @@ mod tests {
 
     #[test]
     fn more_time_is_more_rounds_and_little_time_fewer() {
-        assert_eq!(Schedule::of(SECOND * 400, 4).rounds, 35);
-        let short = Schedule::of(SECOND, 4);
+        assert_eq!(Schedule::of(SECOND * 400, 4, false).rounds, 35);
+        let short = Schedule::of(SECOND, 4, false);
         assert_eq!((short.rounds, short.slice), (1, Duration::from_millis(175)));
-        assert_eq!(Schedule::of(Duration::ZERO, 4).rounds, 1);
+        assert_eq!(Schedule::of(Duration::ZERO, 4, false).rounds, 1);
+    }
+
+    #[test]
+    fn a_fixed_rate_takes_half_of_the_time_under_load() {
+        let (plain, paced) = (Schedule::of(SECOND * 40, 4, false), Schedule::of(SECOND * 40, 4, true));
+        assert_eq!((plain.paced_rounds, paced.paced_rounds), (0, paced.rounds));
+        assert_eq!((paced.slice * 2, paced.alone), (plain.slice, plain.alone));
     }
 
     #[test]
     fn short_requests_get_every_round_and_all_connections() {
-        let share = Schedule::of(SECOND * 40, 4).share(Duration::from_micros(50), 32, 1);
+        let share = Schedule::of(SECOND * 40, 4, false).share(Duration::from_micros(50), 32, 1);
         assert_eq!((share.connections, share.rounds, share.slice), (32, 7, SECOND));
         assert_eq!((share.grace, share.alone_rounds), (SECOND, 3));
     }
 
     #[test]
     fn longer_requests_get_fewer_longer_slices() {
-        let share = Schedule::of(SECOND * 40, 4).share(Duration::from_millis(50), 32, 1);
+        let share = Schedule::of(SECOND * 40, 4, false).share(Duration::from_millis(50), 32, 1);
         assert_eq!((share.connections, share.rounds), (32, 2));
         assert_eq!(share.slice, Duration::from_millis(1_600));
         assert_eq!(share.grace, Duration::from_millis(4_800));
@@ -133,7 +143,7 @@ mod tests {
 
     #[test]
     fn still_longer_ones_get_fewer_connections_and_at_least_one_request() {
-        let schedule = Schedule::of(SECOND * 40, 4);
+        let schedule = Schedule::of(SECOND * 40, 4, false);
         let share = schedule.share(SECOND, 32, 2);
         assert_eq!((share.connections, share.rounds, share.alone_rounds), (6, 1, 0));
         let share = schedule.share(SECOND * 9, 32, 1);
@@ -155,9 +165,9 @@ mod tests {
         #[test]
         fn no_server_gets_much_more_than_its_time(
             left in 1u64..300_000, servers in 1usize..6, one in 1u64..100_000_000, connections in 1usize..500,
-            cores in 1usize..64,
+            cores in 1usize..64, paced in any::<bool>(),
         ) {
-            let schedule = Schedule::of(Duration::from_millis(left), servers);
+            let schedule = Schedule::of(Duration::from_millis(left), servers, paced);
             let one = Duration::from_micros(one);
             let share = schedule.share(one, connections, cores);
             prop_assert!(share.connections >= 1 && share.connections <= connections);

@@ -8,7 +8,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use super::connection::FAILURES;
 
 /// Serves on threads of its own with what `answer` makes of the number of the request, and counts them.
 async fn server(
@@ -30,12 +33,19 @@ async fn server(
     (address, served)
 }
 
+fn ask(path: &str, body: &'static [u8]) -> Ask {
+    Ask {
+        method: Method::GET,
+        request: format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").into(),
+        expected: Expected { status: 200, body: Some(Bytes::from_static(body)) },
+    }
+}
+
 fn load(address: SocketAddr, connections: usize) -> Load {
     Load {
         address,
-        method: Method::GET,
-        request: Bytes::from_static(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
-        expected: Expected { status: 200, body: Some(Bytes::from_static(b"hello")) },
+        asks: [ask("/", b"hello")].into(),
+        pace: Pace::Closed,
         connections,
         duration: Duration::from_millis(200),
         grace: Duration::from_secs(10),
@@ -80,7 +90,9 @@ async fn wrong_statuses_and_bodies_are_no_fast_answers() {
 async fn bodies_that_vary_are_judged_by_their_status() {
     let (address, served) = server(|n| Response::new(Full::new(n.to_string().into()))).await;
     let mut load = load(address, 2);
-    load.expected.body = None;
+    let mut any = ask("/", b"");
+    any.expected.body = None;
+    load.asks = [any].into();
     let outcome = load.run().await.unwrap();
     assert_eq!(outcome.counts, Counts { right: served.load(Ordering::Relaxed), ..Counts::default() });
 }
@@ -154,5 +166,47 @@ async fn a_cancelled_slice_closes_its_connections_at_once() {
     };
     let mut sent = Vec::new();
     let end = client.read_to_end(&mut sent).await;
-    assert!(end.is_err() || sent.is_empty() || sent == load.request.as_ref());
+    assert!(end.is_err() || sent.is_empty() || sent == load.asks[0].request.as_ref());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_requests_are_taken_in_turn_and_each_is_held_to_its_own_answer() {
+    let (address, _) = server(|n| match n % 2 {
+        0 => hello(),
+        _ => Response::new(Full::new(Bytes::from_static(b"hello!"))),
+    })
+    .await;
+    let mut load = load(address, 1);
+    load.asks = [ask("/a", b"hello"), ask("/b", b"hello!")].into();
+    let outcome = load.run().await.unwrap();
+    assert!(outcome.counts.right > 1 && outcome.counts.wrong == 0, "{:?}", outcome.counts);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_loop_asks_as_often_as_it_is_told() {
+    let (address, served) = server(|_| hello()).await;
+    for cores in [None, Some(Cores::allowed().unwrap())] {
+        served.store(0, Ordering::Relaxed);
+        let load = Load { pace: Pace::Open { rate: 250.0 }, cores, ..load(address, 4) };
+        let outcome = load.run().await.unwrap();
+        // 50 in 200 ms, at 0, 4, 8 ms and so on.
+        assert_eq!(outcome.counts, Counts { right: 50, ..Counts::default() });
+        assert_eq!((served.load(Ordering::Relaxed), outcome.latencies.len()), (50, 50));
+        assert_eq!(outcome.lags.len(), 50);
+        assert!(outcome.elapsed >= load.duration);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_loop_hides_nothing_of_a_server_that_stands_still() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut load = load(listener.local_addr().unwrap(), 2);
+    load.pace = Pace::Open { rate: 100.0 };
+    load.grace = Duration::from_millis(100);
+    let outcome = load.run().await.unwrap();
+    let Counts { unfinished, unsent, right, .. } = outcome.counts;
+    assert_eq!((unfinished, unsent, right), (2, 18, 0));
+    assert_eq!(outcome.latencies.len(), 20);
+    let longest = Duration::from_nanos(outcome.latencies.max());
+    assert!(longest >= Duration::from_millis(299), "the first one has waited since the begin: {longest:?}");
 }

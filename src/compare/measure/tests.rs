@@ -1,5 +1,9 @@
 use super::*;
+use bytes::Bytes;
+use http::Method;
+
 use crate::compare::cores::Cores;
+use crate::compare::load::Expected;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -22,9 +26,15 @@ async fn server(name: &'static str, order: std::sync::Arc<parking_lot::Mutex<Vec
         }
     });
     Target {
-        pid: std::process::id(),
+        pid: Some(std::process::id()),
+        admin: None,
         address,
-        request: Bytes::from_static(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
+        asks: [Ask {
+            method: Method::GET,
+            request: Bytes::from_static(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
+            expected: Expected { status: 200, body: Some(Bytes::from_static(b"ok")) },
+        }]
+        .into(),
         one_request: Duration::from_micros(50),
     }
 }
@@ -32,10 +42,16 @@ async fn server(name: &'static str, order: std::sync::Arc<parking_lot::Mutex<Vec
 fn plan() -> Plan {
     let short = Duration::from_millis(10);
     Plan {
-        method: Method::GET,
-        expected: Expected { status: 200, body: Some(Bytes::from_static(b"ok")) },
         connections: 2,
-        schedule: Schedule { warm_up: short, rounds: 3, slice: short, alone_rounds: 2, alone: short },
+        schedule: Schedule {
+            warm_up: short,
+            rounds: 3,
+            slice: short,
+            alone_rounds: 2,
+            alone: short,
+            paced_rounds: 0,
+        },
+        rate: None,
         split: Split::of(&Cores::allowed().unwrap(), None).unwrap(),
     }
 }
@@ -69,4 +85,23 @@ async fn a_server_whose_requests_take_long_has_fewer_rounds() {
     assert!(found.share.rounds < plan.schedule.rounds);
     assert_eq!(found.loaded.len(), found.share.rounds);
     assert!(found.alone.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_the_capacity_is_asked_after_the_capacity_is_known() {
+    let order = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let mut elsewhere = server("b", order.clone()).await;
+    elsewhere.pid = None;
+    let targets = [server("a", order.clone()).await, elsewhere];
+    let mut plan = Plan { rate: Some(Rate::Share(0.5)), ..plan() };
+    plan.schedule.paced_rounds = 3;
+    let measured = measure(&targets, &plan).await.unwrap();
+    for found in &measured {
+        let capacity = found.capacity().unwrap();
+        assert_eq!(found.rate, Some(capacity / 2.0));
+        assert_eq!(found.paced.len(), 3);
+    }
+    assert!(measured[1].memory.is_none() && measured[1].loaded.iter().all(|slice| slice.cpu.is_none()));
+    let order = order.lock().join("");
+    assert_eq!(order, "aabb".to_owned() + "aabb" + "bbaa" + "aabb" + "aabb" + "bbaa" + "aabb" + "ab" + "ba");
 }

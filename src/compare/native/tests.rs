@@ -12,15 +12,19 @@ async fn ask(address: SocketAddr, asked: &Asked) -> Sample {
     sample(address, asked, "/x", Duration::from_secs(20)).await.unwrap()
 }
 
-/// A server that gives the answer taken from the sample, handed over as to the real one.
 async fn reference(sample: &Sample) -> SocketAddr {
+    reference_of(std::slice::from_ref(sample)).await
+}
+
+/// A server that gives the answers taken from the samples, handed over as to the real one.
+async fn reference_of(samples: &[Sample]) -> SocketAddr {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("answer");
-    Answer::of(sample).write(&file).unwrap();
-    let ready = Ready::of(Answer::read(&file).unwrap()).unwrap();
+    write(&samples.iter().map(Answer::of).collect::<Vec<_>>(), &file).unwrap();
+    let ready = ready(read(&file).unwrap()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(accept(listener, Arc::new(ready)));
+    tokio::spawn(accept(listener, ready));
     address
 }
 
@@ -76,13 +80,28 @@ async fn a_request_body_is_read_before_the_answer() {
     assert_eq!(again.body, "ok");
 }
 
+#[tokio::test]
+async fn a_request_gets_the_answer_that_it_names() {
+    let address = reference_of(&[original(200, &[], b"first"), original(404, &[], b"second")]).await;
+    let named = |which: &'static str| Asked {
+        headers: vec![(WHICH, HeaderValue::from_static(which))],
+        ..asked(Method::GET, b"")
+    };
+    assert_eq!(ask(address, &named("0")).await.body, "first");
+    assert_eq!(ask(address, &named("1")).await.body, "second");
+    assert_eq!(ask(address, &asked(Method::GET, b"")).await.body, "first");
+    let none = ask(address, &named("2")).await;
+    assert_eq!((none.status, &none.body[..]), (StatusCode::NOT_FOUND, &b""[..]));
+}
+
 #[test]
 fn an_answer_that_is_out_of_order_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("answer");
-    assert!(matches!(Answer::read(&file), Err(NativeError::Answer { .. })));
+    assert!(matches!(read(&file), Err(NativeError::Answer { .. })));
     std::fs::write(&file, "{").unwrap();
-    assert!(matches!(Answer::read(&file), Err(NativeError::Answer { .. })));
+    assert!(matches!(read(&file), Err(NativeError::Answer { .. })));
+    assert!(matches!(ready(Vec::new()), Err(NativeError::Malformed(_))));
     let answer = |status, name: &str| Answer {
         status,
         headers: vec![(name.to_owned(), vec![])],

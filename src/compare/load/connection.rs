@@ -1,0 +1,117 @@
+//! One connection of the load.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::pace::{Clock, Lane};
+use super::{Ask, Load};
+use crate::compare::http::{Event, Framer};
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A connection that failed this often without one answer between is given up.
+pub const FAILURES: u32 = 3;
+const READ_BUFFER: usize = 16 * 1024;
+
+pub struct Connection {
+    /// Among those of its thread.
+    number: usize,
+    load: Arc<Load>,
+    lane: Arc<Lane>,
+    stream: Option<TcpStream>,
+    buffer: BytesMut,
+}
+
+/// How an exchange ended.
+struct Answer {
+    right: bool,
+    keep_alive: bool,
+}
+
+impl Connection {
+    pub fn new(number: usize, load: Arc<Load>, lane: Arc<Lane>) -> Self {
+        Self { number, load, lane, stream: None, buffer: BytesMut::with_capacity(READ_BUFFER) }
+    }
+
+    pub async fn connect(&mut self) {
+        self.buffer.clear();
+        let made = tokio::time::timeout(CONNECT, TcpStream::connect(self.load.address)).await;
+        self.stream = match made {
+            // Otherwise a request in two segments would wait for the first one's acknowledgement.
+            Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => Some(stream),
+            _ => None,
+        };
+    }
+
+    /// One request after the other as long as there are any.
+    pub async fn run(&mut self, clock: &Clock) {
+        let load = self.load.clone();
+        let lane = self.lane.clone();
+        let mut failures = 0;
+        while failures < FAILURES {
+            let Some(turn) = lane.next(self.number, clock).await else { return };
+            let answer = match load.asks.get(turn.ask) {
+                Some(ask) => self.exchange(ask).await,
+                None => None,
+            };
+            match answer {
+                Some(answer) => {
+                    failures = 0;
+                    lane.tally.lock().answered(self.number, answer.right, Instant::now());
+                    if !answer.keep_alive {
+                        lane.tally.lock().counts.reconnects += 1;
+                        self.connect().await;
+                    }
+                }
+                None => {
+                    failures += 1;
+                    lane.tally.lock().failed(self.number);
+                    self.connect().await;
+                }
+            }
+        }
+    }
+
+    /// One request and its answer; `None` if the connection failed.
+    async fn exchange(&mut self, ask: &Ask) -> Option<Answer> {
+        let stream = self.stream.as_mut()?;
+        let mut framer = Framer::new(&ask.method);
+        stream.write_all(&ask.request).await.ok()?;
+        let (mut right, mut length) = (true, 0);
+        loop {
+            let (used, event) = framer.advance(&self.buffer).ok()?;
+            let more = event == Event::More;
+            let mut end = None;
+            match event {
+                Event::More | Event::Interim => (),
+                Event::Head { status } => right = status == ask.expected.status,
+                Event::Body(piece) => {
+                    right &= ask.expected.has(length, piece);
+                    length += piece.len();
+                }
+                Event::End { keep_alive } => end = Some(keep_alive),
+            }
+            self.buffer.advance(used);
+            if let Some(keep_alive) = end {
+                right &= ask.expected.is_whole(length);
+                // Bytes that nobody asked for would be taken for the next answer.
+                return self.buffer.is_empty().then_some(Answer { right, keep_alive });
+            }
+            if more && !read_some(stream, &mut self.buffer).await? {
+                framer.finish().ok()?;
+                right &= ask.expected.is_whole(length);
+                return Some(Answer { right, keep_alive: false });
+            }
+        }
+    }
+}
+
+/// Reads what has come; false if the server has closed the connection, `None` if it failed.
+async fn read_some(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<bool> {
+    buffer.reserve(READ_BUFFER / 2);
+    stream.read_buf(buffer).await.ok().map(|read| read > 0)
+}
