@@ -390,7 +390,10 @@ impl<'a> Starts<'a> {
 /// What the host said about an app that it does not serve.
 fn refusal(log: &[String]) -> Option<String> {
     let marks = ["not deployed: ", "not taken as an app: "];
-    log.iter().find_map(|line| marks.iter().find_map(|mark| Some(line.split_once(mark)?.1.to_owned())))
+    let reason = |line: &String| marks.iter().find_map(|mark| Some(line.split_once(mark)?.1.to_owned()));
+    let reason = log.iter().find_map(reason)?;
+    // The log says also which app it is about.
+    Some(reason.rsplit_once(" app=").map_or(reason.clone(), |(reason, _)| reason.to_owned()))
 }
 
 fn words(words: &[&std::ffi::OsStr]) -> Vec<OsString> {
