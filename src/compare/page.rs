@@ -71,7 +71,7 @@ fn throughput(report: &Report, out: &mut String) {
              The dotted line is bare hyper with the same answers.</figcaption>\n</figure>\n"
         );
     }
-    let _ = write!(out, "{}</section>\n", tables::speed(&report.servers));
+    let _ = writeln!(out, "{}</section>", tables::speed(&report.servers));
 }
 
 fn latencies(report: &Report, out: &mut String) {
