@@ -11,8 +11,7 @@ use http::Method;
 
 use super::{Exit, admin, settings};
 use crate::audit::{self, Effort, Subject};
-use crate::compare::requests::path;
-use crate::compare::{App, Asked};
+use crate::compare::{App, Asked, requests};
 use crate::config::Overrides;
 use crate::config::units::{format_duration, parse_duration};
 use crate::host::Host;
@@ -29,10 +28,13 @@ pub struct Audit {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Path and query of a GET below the app; may be given several times [default: /].
-    #[arg(long = "path", value_name = "PATH", value_parser = path)]
+    #[arg(long = "path", value_name = "PATH", value_parser = requests::path)]
     paths: Vec<String>,
+    /// Several requests: a TOML file as for compare.
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    requests: Option<PathBuf>,
     /// Instead, replay what clients ask of the app from now on, for so long, at a host that runs.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "paths")]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["paths", "requests"])]
     record: Option<Duration>,
     /// Address and port of that host's admin listener [default: that of the configuration].
     #[arg(long, value_name = "ADDR", requires = "record")]
@@ -63,9 +65,10 @@ impl Audit {
         let app = App::find(&self.app, &config.apps.folder)?;
         let subject = Subject::new(&app, &config, &policy, Host::settings(&config, &policy))
             .with_context(|| format!("{} can't be audited", app.file.display()))?;
-        let requests = match self.record {
-            Some(time) => recorded(admin::listener(&config)?, &app.name, time)?,
-            None => self.requests(),
+        let requests = match (self.record, &self.requests) {
+            (Some(time), _) => recorded(admin::listener(&config)?, &app.name, time)?,
+            (None, Some(file)) => requests::read(file)?,
+            (None, None) => self.gets(),
         };
         let effort = Effort { requests, rounds: self.rounds, seed: self.seed };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -77,7 +80,7 @@ impl Audit {
         Ok(if report.is_good() { Exit::Success } else { Exit::Failed })
     }
 
-    fn requests(&self) -> Vec<Asked> {
+    fn gets(&self) -> Vec<Asked> {
         let paths = if self.paths.is_empty() { &["/".to_owned()][..] } else { &self.paths };
         let get = |path: &String| Asked {
             method: Method::GET,

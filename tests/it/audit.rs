@@ -48,6 +48,11 @@ async fn nothing_is_found_where_there_is_nothing_and_growth_is_told() {
     let report = audit("hello", "mode = \"kept\"", &["--path", "/", "--path", "/x?y=1"], 0).await;
     assert_eq!(verdicts(&report), [&CLEAN[..], &["nothing-found", "impossible"]].concat());
     assert_eq!(report["modes"][3]["growth"], serde_json::json!({ "memory": 0.0, "handles": 0.0 }));
+    let place = Place::new();
+    place.app("echo", "echo");
+    place.write("asked.toml", "[[request]]\n[[request]]\npath = \"/a\"\nbody = \"b\"\n");
+    let run = place.run(&["audit", "echo", "--requests", "asked.toml"], &[]).await.ended_with(0);
+    assert!(run.stdout.starts_with("echo (wasi:http 0.2): 2 requests, "), "{run:?}");
     let report = audit("leaker", "", &["--path", "/?n=7", "--rounds", "2"], 0).await;
     assert_eq!(report["modes"][3]["growth"]["handles"], 7.0);
     let report = audit("cgi-c", "", &[], 0).await;
