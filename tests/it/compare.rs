@@ -29,7 +29,8 @@ async fn several_requests_at_a_rate_are_compared_with_another_server_and_written
         let at = &server["at_rate"];
         assert!(at["counts"]["right"].as_u64() > Some(0), "{server}");
         let half = server["requests_per_second"]["median"].as_f64().expect("a rate") / 2.0;
-        assert_eq!(at["asked_per_second"].as_f64(), Some(half));
+        let asked = at["asked_per_second"].as_f64().expect("a rate");
+        assert!((asked / half - 1.0).abs() < 1e-6, "half of the capacity is asked: {server}");
     }
     assert_eq!(report["app"]["requests"].as_array().map(Vec::len), Some(2));
     assert_eq!(report["app"]["requests"][1]["request"], "GET /shop?n=2");
