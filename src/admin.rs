@@ -98,7 +98,10 @@ pub struct ReleaseStatus {
     pub weight: u32,
     /// Instances that it may have at most, whatever there is room for now.
     pub max_instances: u32,
+    /// In mode `resident` these are seats at its instances: requests that it may have at once.
     pub instances: Stats,
+    /// In mode `resident`: instances at work.
+    pub resident_instances: Option<usize>,
     /// The files of its `public/`, if they are served.
     pub static_files: Option<StaticStatus>,
 }
@@ -198,6 +201,7 @@ impl AdminHandler {
                         weight: release.config.weight,
                         max_instances: release.max_instances,
                         instances: release.pool.stats(),
+                        resident_instances: release.pool.manager().resident_instances(),
                         static_files: release.files.as_ref().map(|files| StaticStatus {
                             files: files.files(),
                             bytes: files.size(),

@@ -163,7 +163,7 @@ impl<'r> Candidate<'r> {
         (ratio > WORTH_A_WORD).then(|| {
             format!(
                 "{name} gives {} times its requests/s, but requests see what others left: only for an app that \
-                 `hostler audit` finds fit",
+                 hostler audit finds fit",
                 significant(ratio)
             )
         })
@@ -201,12 +201,12 @@ impl fmt::Display for Advice {
             None => write!(f, "none, {}", self.reason)?,
         }
         let more = [&self.beyond, &self.caution];
-        more.into_iter().flatten().try_for_each(|text| write!(f, ". {}", capital(text)))
+        more.into_iter().flatten().try_for_each(|text| write!(f, ". {}", sentence(text)))
     }
 }
 
-/// The name of a mode stays as it is written in a configuration.
-fn capital(text: &str) -> String {
+/// As it begins a sentence. The name of a mode stays as it is written in a configuration.
+pub fn sentence(text: &str) -> String {
     match text.strip_prefix("the ") {
         Some(rest) => format!("The {rest}"),
         None => text.to_owned(),

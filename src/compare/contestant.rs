@@ -1,5 +1,7 @@
 //! The servers of a comparison: one process for each mode, and one for the reference.
 
+mod starts;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,12 +18,14 @@ use super::judge;
 use super::load::{Ask, Expected};
 use super::measure::{Plan, Target};
 use super::native::{self, Answer};
-use super::process::{Launch, Server};
+use super::process::Server;
 use super::report::{Conditions, Kind, Skipped};
 use super::sample::{Sample, sample};
 use super::stats::Spread;
 use super::{Options, machine};
 use crate::config::Mode;
+
+use starts::Starts;
 
 /// What all servers have in common.
 pub struct Stage<'a> {
@@ -61,14 +65,10 @@ pub enum At {
 
 /// How often a start from the code cache is repeated: the median counts.
 const STARTS: usize = 3;
-/// Starts that take longer are not repeated.
-const LONG_START: Duration = Duration::from_secs(2);
 /// How long a server may take to be ready, and to answer once when nothing else is asked of it.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often each request is asked of a server that is up, before the load.
 const SAMPLES: usize = 3;
-/// New connections by which the time to a first answer from a server that is up is found.
-const GREETINGS: usize = 9;
 
 impl<'a> Stage<'a> {
     /// Starts a server for each mode that the host can run the app in, one after the other.
@@ -287,115 +287,6 @@ fn median_ms(answers: &[Sample]) -> Option<f64> {
     Spread::of(answers.iter().map(|answer| answer.took.as_secs_f64() * 1e3)).map(|took| took.median)
 }
 
-/// The starts of one server, one after the other.
-struct Starts<'a> {
-    stage: &'a Stage<'a>,
-    kind: Kind,
-    root: &'a Path,
-    /// The arguments, given the file for the address.
-    arguments: &'a dyn Fn(&Path) -> Vec<OsString>,
-    samples: Vec<Vec<Sample>>,
-}
-
-impl<'a> Starts<'a> {
-    fn new(
-        stage: &'a Stage<'a>,
-        kind: Kind,
-        root: &'a Path,
-        arguments: &'a dyn Fn(&Path) -> Vec<OsString>,
-    ) -> Self {
-        let samples = stage.options.requests.iter().map(|_| Vec::new()).collect();
-        Self { stage, kind, root, arguments, samples }
-    }
-
-    fn contestant(self, name: &str, first: FirstAnswer, place: At) -> Contestant {
-        let Self { kind, samples, .. } = self;
-        Contestant { name: name.to_owned(), kind, first, place, samples, expected: Vec::new() }
-    }
-
-    /// The median time, in milliseconds, from the start of the process to the end of the first answer. All cores are
-    /// the server's.
-    async fn median(&mut self, times: usize) -> Result<f64, String> {
-        let mut took = Vec::new();
-        while took.len() < times {
-            let server = self.start(None).await?;
-            took.push(server.age().as_secs_f64() * 1e3);
-            if server.age() > LONG_START {
-                break;
-            }
-        }
-        Spread::of(took).map(|took| took.median).ok_or_else(|| "it was never started".to_owned())
-    }
-
-    /// The start that stays, on the cores of the servers.
-    async fn last(&mut self, cores: Option<&Cores>) -> Result<Server, String> {
-        let server = self.start(cores).await?;
-        for request in 0..self.samples.len() {
-            while self.samples.get(request).is_some_and(|answers| answers.len() < SAMPLES) {
-                self.ask(&server, request).await?;
-            }
-        }
-        Ok(server)
-    }
-
-    /// The median time, in milliseconds, from a new connection's begin to the end of its first answer.
-    async fn greet(&mut self, server: &Server) -> Result<Option<f64>, String> {
-        let mut answers = Vec::new();
-        while answers.len() < GREETINGS {
-            let answer = self.ask(server, 0).await?;
-            let is_long = answer.took > LONG_START / 10;
-            answers.push(answer);
-            if is_long {
-                break;
-            }
-        }
-        Ok(median_ms(&answers))
-    }
-
-    /// Starts the server and asks it once.
-    async fn start(&mut self, cores: Option<&Cores>) -> Result<Server, String> {
-        let address_file = self.root.join("address");
-        match std::fs::remove_file(&address_file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
-            _ => (),
-        }
-        let launch = Launch {
-            program: self.stage.options.program.clone(),
-            arguments: (self.arguments)(&address_file),
-            address_file,
-            cores: cores.cloned(),
-            patience: PATIENCE,
-        };
-        let server = Server::start(&launch).await.map_err(|error| error.to_string())?;
-        if let Some(refusal) = refusal(&server.log()) {
-            return Err(refusal);
-        }
-        self.ask(&server, 0).await?;
-        Ok(server)
-    }
-
-    async fn ask(&mut self, server: &Server, request: usize) -> Result<Sample, String> {
-        let asked = self.stage.options.requests.get(request).ok_or("there is no such request")?;
-        let target = self.stage.app.target(&asked.path);
-        let asked = self.stage.to_ours(self.kind, request, asked);
-        let answer = sample(server.address(), &asked, &target, PATIENCE).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        if let Some(answers) = self.samples.get_mut(request) {
-            answers.push(answer.clone());
-        }
-        Ok(answer)
-    }
-}
-
-/// What the host said about an app that it does not serve.
-fn refusal(log: &[String]) -> Option<String> {
-    let marks = ["not deployed: ", "not taken as an app: "];
-    log.iter().find_map(|line| marks.iter().find_map(|mark| Some(line.split_once(mark)?.1.to_owned())))
-}
-
 fn words(words: &[&std::ffi::OsStr]) -> Vec<OsString> {
     words.iter().map(|word| OsString::from(*word)).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@ use super::stats::Spread;
 
 type Read = fn(&Row) -> Option<f64>;
 
-const COLUMNS: [(&str, Read); 37] = [
+const COLUMNS: [(&str, Read); 38] = [
     ("connections", |row| Some(row.connections as f64)),
     ("rounds", |row| Some(row.rounds as f64)),
     ("requests_per_second", |row| median(row.requests_per_second)),
@@ -35,6 +35,7 @@ const COLUMNS: [(&str, Read); 37] = [
     ("instances_reset", |row| Some(row.own?.instances_reset as f64)),
     ("instances", |row| Some(f64::from(row.own?.instances))),
     ("instance_bytes", |row| Some(row.own?.instance_bytes? as f64)),
+    ("instance_bytes_at_most", |row| Some(row.own?.instance_bytes_at_most? as f64)),
     ("memory_pss_bytes", |row| Some(row.memory?.pss as f64)),
     ("memory_rss_bytes", |row| Some(row.memory?.rss as f64)),
     ("first_answer_from_nothing_ms", |row| row.first_answer_from_nothing_ms),

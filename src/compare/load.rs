@@ -36,7 +36,7 @@ pub struct Load {
     pub pace: Pace,
     /// The most requests under way at once.
     pub connections: usize,
-    /// No request is begun after this time.
+    /// No request is begun after this time, but those of an open loop that were due a moment before.
     pub duration: Duration,
     /// How long after that the last answers may still come.
     pub grace: Duration,

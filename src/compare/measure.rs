@@ -79,13 +79,13 @@ const BREATH: Duration = Duration::from_millis(20);
 pub async fn measure(targets: &[Target], plan: &Plan) -> Result<Vec<Measured>, MeasureError> {
     let schedule = &plan.schedule;
     let mut measured = targets.iter().map(|target| Measured::new(target, plan)).collect::<Vec<_>>();
+    let mut before = Vec::new();
+    for target in targets {
+        before.push((snapshot(target).await, memory(target)));
+    }
     for (target, found) in targets.iter().zip(&measured) {
         let share = Share { slice: schedule.warm_up.min(found.share.slice), ..found.share };
         slice(target, plan, share, Pace::Closed, 0).await?;
-    }
-    let mut before = Vec::new();
-    for target in targets {
-        before.push(snapshot(target).await);
     }
     for round in 0..schedule.rounds {
         for (target, found) in rotated(targets, &mut measured, round) {
@@ -95,9 +95,11 @@ pub async fn measure(targets: &[Target], plan: &Plan) -> Result<Vec<Measured>, M
         }
     }
     for ((target, found), before) in targets.iter().zip(&mut measured).zip(before) {
-        found.memory = target.pid.and_then(|pid| Memory::of(pid).ok());
+        let (before, memory_before) = before;
         let after = snapshot(target).await;
-        found.own = before.zip(after).map(|(before, after)| Own::between(&before, &after));
+        found.memory = memory(target);
+        let grown = found.memory.zip(memory_before).map(|(now, then)| now.pss.saturating_sub(then.pss));
+        found.own = before.zip(after).map(|(before, after)| Own::between(&before, &after, grown));
         found.rate = plan.rate.and_then(|rate| rate.of(found.capacity()));
     }
     for round in 0..schedule.paced_rounds {
@@ -139,6 +141,10 @@ impl Measured {
         let right = self.loaded.iter().filter(|slice| slice.outcome.counts.right > 0);
         Spread::of(right.map(|slice| slice.outcome.rate())).map(|rate| rate.median)
     }
+}
+
+fn memory(target: &Target) -> Option<Memory> {
+    Memory::of(target.pid?).ok()
 }
 
 async fn snapshot(target: &Target) -> Option<status::Snapshot> {

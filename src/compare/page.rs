@@ -9,6 +9,7 @@ mod text;
 
 use std::fmt::Write;
 
+use super::advice::sentence;
 use super::report::{Conditions, Report, Skipped};
 use text::{Text, typeset};
 
@@ -33,7 +34,8 @@ pub fn page(report: &Report) -> String {
 
 fn head(report: &Report, out: &mut String) {
     let requests = report.app.requests.iter();
-    let requests = requests.map(|one| format!("<li>{}</li>", Text(&typeset(&one.to_string()))));
+    let requests =
+        requests.map(|one| format!("<li>{}</li>", Text(&typeset(&one.to_string().replace("->", "→")))));
     let requests = requests.take(SHOWN).collect::<String>();
     let further = match report.app.requests.len().saturating_sub(SHOWN) {
         0 => String::new(),
@@ -45,7 +47,7 @@ fn head(report: &Report, out: &mut String) {
         None => "No mode: ".to_owned(),
     };
     let more = [&advice.beyond, &advice.caution].into_iter().flatten();
-    let more = more.map(|text| format!("<p class=\"more\">{}.</p>", Text(&typeset(text))));
+    let more = more.map(|text| format!("<p class=\"more\">{}.</p>", Text(&typeset(&sentence(text)))));
     let _ = write!(
         out,
         "<header>\n<p class=\"over\">Modes of Hostler, compared</p>\n<h1>{}</h1>\n<ul class=\"asked\">{requests}{further}\
@@ -69,7 +71,7 @@ fn throughput(report: &Report, out: &mut String) {
              The dotted line is bare hyper with the same answers.</figcaption>\n</figure>\n"
         );
     }
-    let _ = write!(out, "{}</section>\n", tables::speed(&report.servers));
+    let _ = writeln!(out, "{}</section>", tables::speed(&report.servers));
 }
 
 fn latencies(report: &Report, out: &mut String) {

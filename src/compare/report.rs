@@ -258,6 +258,13 @@ impl Row {
         Some(own.instances_made as f64 / own.requests as f64)
     }
 
+    /// What an instance takes, or the most that it can take.
+    pub fn instance_size(&self) -> Option<String> {
+        let own = self.own.as_ref()?;
+        let measured = own.instance_bytes.map(|bytes| size(bytes as f64));
+        measured.or_else(|| Some(format!("≤ {}", size(own.instance_bytes_at_most? as f64))))
+    }
+
     fn speed(&self) -> [String; SPEED.len()] {
         let latency = &self.latency;
         [
@@ -295,7 +302,7 @@ impl Row {
             show(own.and_then(|own| own.upkeep_us_per_request), time),
             show(own, |own| count(own.instances_made as f64)),
             show(self.memory, |memory| format!("{:.1}", memory.pss as f64 / MIB)),
-            show(own.and_then(|own| own.instance_bytes), |bytes| size(bytes as f64)),
+            show(self.instance_size(), |size| size),
             show(self.first_answer_from_nothing_ms, |ms| time(ms * 1e3)),
             show(self.first_answer_from_cache_ms, |ms| time(ms * 1e3)),
             show(self.first_answer_when_up_ms, |ms| time(ms * 1e3)),

@@ -26,7 +26,7 @@ pub struct Snapshot {
     make_micros: u64,
 }
 
-/// What the host says about the rounds under load.
+/// What the host says about the rounds under load, the warm-up among them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Own {
     pub requests: u64,
@@ -41,8 +41,11 @@ pub struct Own {
     pub make_us: Option<f64>,
     /// Instances that were there at the end.
     pub instances: u32,
-    /// What one of them takes of RAM; `None` if too few were at work at once to tell.
+    /// What one of them takes of RAM; `None` if too few were at work at once for the host to tell.
     pub instance_bytes: Option<u64>,
+    /// What one takes at most: the memory that came during the rounds, as if all of it were that of the instances that
+    /// came. `None` if few came.
+    pub instance_bytes_at_most: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +88,9 @@ struct Requests {
     upkeep_nanos: u64,
 }
 
+/// Instances that must have come so that what came with them is mostly theirs.
+const MANY: u64 = 8;
+
 /// The listener shares no thread with the serving, so it answers soon.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -113,8 +119,9 @@ fn parse(body: &[u8]) -> Option<Snapshot> {
 }
 
 impl Own {
-    /// What happened between two moments.
-    pub fn between(before: &Snapshot, after: &Snapshot) -> Self {
+    /// What happened between two moments, between which the process's memory grew by so many bytes.
+    pub fn between(before: &Snapshot, after: &Snapshot, grown: Option<u64>) -> Self {
+        let came = u64::from(after.instances.saturating_sub(before.instances));
         let requests = after.requests.saturating_sub(before.requests);
         let each = |before: u64, after: u64| {
             (requests > 0).then(|| after.saturating_sub(before) as f64 / 1e3 / requests as f64)
@@ -128,6 +135,7 @@ impl Own {
             make_us: (after.make_micros > 0).then_some(after.make_micros as f64),
             instances: after.instances,
             instance_bytes: after.instance_bytes,
+            instance_bytes_at_most: grown.filter(|_| came >= MANY).map(|grown| grown / came),
         }
     }
 }
@@ -161,11 +169,14 @@ mod tests {
             reset: 8,
             ..before
         };
-        let own = Own::between(&before, &after);
+        let own = Own::between(&before, &after, Some(100));
+        assert_eq!(own.instance_bytes_at_most, None);
         assert_eq!((own.requests, own.instances_made, own.instances_reset), (10, 10, 0));
         assert_eq!((own.guest_us_per_request, own.upkeep_us_per_request), (Some(2.0), Some(0.1)));
         assert_eq!(own.make_us, Some(40.0));
-        let idle = Own::between(&after, &after);
+        let idle = Own::between(&after, &after, None);
+        let more = Snapshot { instances: 16, ..after };
+        assert_eq!(Own::between(&after, &more, Some(100)).instance_bytes_at_most, Some(10));
         assert_eq!((idle.guest_us_per_request, idle.upkeep_us_per_request), (None, None));
     }
 }

@@ -143,7 +143,9 @@ async fn call_http03(
     let request = request_http03(store.data_mut(), request)?;
     store
         .run_concurrent(async move |accessor| {
-            let body_ended = answer_http03(accessor, service, request, answer).await?;
+            let (ending, body_ended) = oneshot::channel();
+            let answered = answer_http03(accessor, service, request).await?;
+            let _ = answer.send(answered.with_body(|body| Ending::of(body, ending)));
             // The guest's task runs on after it has returned its response, and the body may outlive even that: its
             // bytes come through the store for as long as it is polled.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
@@ -178,7 +180,7 @@ pub(super) fn request_http03(state: &mut HostState, request: GuestRequest) -> wa
     Ok((request, Box::pin(transmitted)))
 }
 
-/// Has the guest answer; what is returned ends with the answer's body.
+/// Has the guest answer. The answer's body comes through the store for as long as that is run.
 ///
 /// # Errors
 /// The store has failed.
@@ -186,24 +188,32 @@ pub(super) async fn answer_http03(
     accessor: &Accessor<HostState>,
     service: &p3::bindings::Service,
     (request, transmitted): Request03,
-    answer: Sender,
-) -> wasmtime::Result<oneshot::Receiver<Infallible>> {
-    let (ending, body_ended) = oneshot::channel();
-    let answered = match service.handle(accessor, request).await? {
-        Ok(response) => {
-            let response = accessor.with(|store| response.into_http(store, transmitted))?;
-            Answer::Response(response.map(|body| Ending { body, _ending: ending }.boxed_unsync()))
-        }
+) -> wasmtime::Result<Answer> {
+    Ok(match service.handle(accessor, request).await? {
+        Ok(response) => Answer::Response(accessor.with(|store| response.into_http(store, transmitted))?),
         Err(code) => Answer::Error(format!("{code:?}")),
-    };
-    let _ = answer.send(answered);
-    Ok(body_ended)
+    })
+}
+
+impl Answer {
+    fn with_body(self, change: impl FnOnce(WasiBody) -> WasiBody) -> Answer {
+        match self {
+            Answer::Response(response) => Answer::Response(response.map(change)),
+            other => other,
+        }
+    }
 }
 
 /// A body that tells by its end that the store is no longer needed for it.
-struct Ending {
+pub(super) struct Ending {
     body: WasiBody,
     _ending: oneshot::Sender<Infallible>,
+}
+
+impl Ending {
+    pub(super) fn of(body: WasiBody, ending: oneshot::Sender<Infallible>) -> WasiBody {
+        Ending { body, _ending: ending }.boxed_unsync()
+    }
 }
 
 impl http_body::Body for Ending {

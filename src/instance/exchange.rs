@@ -93,6 +93,8 @@ pub async fn exchange(
         Started::Streaming(head) => head,
     };
     let (sender, receiver) = body::channel(config.response_buffer);
+    let length = content_length(&head);
+    exchange.declared = length;
     let expired = expired.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -102,7 +104,6 @@ pub async fn exchange(
             () = expired.cancelled() => {}
         }
     });
-    let length = content_length(&head);
     Ok(Outcome::Response(http::Response::from_parts(head, ResponseBody::stream(receiver, length))))
 }
 
@@ -130,6 +131,8 @@ struct Exchange {
     request: u64,
     /// The request was for a head alone: its length is that of a body that is not sent.
     bodiless: bool,
+    /// Bytes that the client was told to expect.
+    declared: Option<u64>,
     /// Why the body broke off, until what came before has been passed on.
     broken: Option<Failure>,
 }
@@ -193,6 +196,7 @@ impl Exchange {
             counters,
             request: id,
             bodiless,
+            declared: None,
             broken: None,
         }
     }

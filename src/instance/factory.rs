@@ -219,6 +219,11 @@ impl Factory {
         Factory { resident: Some(resident), ..self }
     }
 
+    /// Instances at work that requests share; `None` if each has its own.
+    pub fn resident_instances(&self) -> Option<usize> {
+        self.resident.as_ref().map(|resident| resident.at_work())
+    }
+
     pub(super) fn config(&self) -> &AppConfig {
         &self.policy.config
     }

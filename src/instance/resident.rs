@@ -2,11 +2,12 @@
 //!
 //! A pool of seats stands before them, so that admission, queue and fairness are those of any other mode: each request
 //! leases a seat, and is given a place at an instance when it is called. [`roster`], pure, says at which; [`task`] is what
-//! each instance runs in.
+//! each instance runs in, and [`begun`] how answers leave it.
 //!
 //! No single call of a store can be ended. So a request that takes too long has its instance retired: it takes no more,
 //! and ends when the others have had their time. A trap ends all that is on it at once.
 
+mod begun;
 mod roster;
 mod task;
 
@@ -107,6 +108,11 @@ impl Resident {
     /// Where its instances run.
     pub fn serving(&self) -> &Handle {
         &self.serving
+    }
+
+    /// Instances that take requests.
+    pub fn at_work(&self) -> usize {
+        self.roster.lock().at_work()
     }
 
     /// A seat. Begins an instance if there are fewer than `min_instances`, or none.

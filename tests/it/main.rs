@@ -17,6 +17,7 @@ mod cache;
 mod cgi;
 mod cli;
 mod clocks;
+mod compare;
 mod compile;
 mod crashes;
 mod deploying;

@@ -49,19 +49,19 @@ fn at_a_rate(name: &str, at: &AtRate) -> Vec<String> {
     }
     if unfinished + unsent > 0 {
         notes.push(format!(
-            "{asked}: {} requests had no answer in the end, {unsent} of them were never sent since all connections \
-             were busy; they count with the time they had waited",
+            "{asked}: {} requests had no answer in the end, {unsent} of them were not even sent; they count with the \
+             time they had waited",
             unfinished + unsent
         ));
     }
-    if at.answered_per_second.is_some_and(|rate| rate.median < KEPT_UP * at.asked_per_second) {
-        notes.push(format!("{asked}: it did not keep up, so its latencies grow with the length of a round"));
-    }
     let median = at.latency.p50_us.unwrap_or(f64::MAX);
     if at.load_late_p99_us > LATE_US.max(median / 2.0) {
+        // Then nothing can be said of the server.
         let late = time(at.load_late_p99_us);
         notes
             .push(format!("{asked}: the load was up to {late} late itself (p99), which is in the latencies"));
+    } else if at.answered_per_second.is_some_and(|rate| rate.median < KEPT_UP * at.asked_per_second) {
+        notes.push(format!("{asked}: it did not keep up, so its latencies grow with the length of a round"));
     }
     notes
 }

@@ -48,6 +48,9 @@ pub struct Turn {
 /// The runtime's timer ticks in milliseconds, so what is nearer than this is waited for by looking at the clock.
 const NEAR: Duration = Duration::from_millis(3);
 
+/// How long after the end of a slice requests that were due in it are begun.
+const LATE: Duration = Duration::from_millis(100);
+
 impl Clock {
     pub fn start(duration: Duration) -> Self {
         let begin = Instant::now();
@@ -109,6 +112,11 @@ impl Lane {
             }
         }
         tokio::time::sleep_until(clock.deadline.into()).await;
+        // What became due in the last moment is still begun, but no backlog is worked off.
+        let last = clock.deadline + LATE;
+        while self.due.available_permits() > 0 && Instant::now() < last {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.due.close();
     }
 

@@ -189,10 +189,11 @@ async fn an_open_loop_asks_as_often_as_it_is_told() {
         served.store(0, Ordering::Relaxed);
         let load = Load { pace: Pace::Open { rate: 250.0 }, cores, ..load(address, 4) };
         let outcome = load.run().await.unwrap();
-        // 50 in 200 ms, at 0, 4, 8 ms and so on.
-        assert_eq!(outcome.counts, Counts { right: 50, ..Counts::default() });
-        assert_eq!((served.load(Ordering::Relaxed), outcome.latencies.len()), (50, 50));
-        assert_eq!(outcome.lags.len(), 50);
+        // 50 in 200 ms, at 0, 4, 8 ms and so on. On a machine that stands still some come to nothing, but none is lost.
+        let Counts { right, unfinished, unsent, .. } = outcome.counts;
+        assert_eq!((right + unfinished + unsent, outcome.counts.failed()), (50, unfinished + unsent));
+        assert_eq!((outcome.latencies.len(), outcome.lags.len()), (50, 50));
+        assert!(right > 0 && (right..=right + unfinished).contains(&served.load(Ordering::Relaxed)));
         assert!(outcome.elapsed >= load.duration);
     }
 }

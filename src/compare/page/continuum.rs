@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::figure::{FRAMES, Frame, Told, class, short};
-use super::scale::{Scale, apart};
+use super::scale::{Scale, names_at};
 use super::text::Text;
 use crate::compare::format::{MIB, count, significant};
 use crate::compare::report::{Kind, Row};
@@ -17,9 +17,6 @@ struct Spot<'r> {
     rate: Spread,
     mib: f64,
 }
-
-/// Memory that differs by more than this is shown by powers.
-const LINEAR: f64 = 6.0;
 
 /// `None` if there are fewer than two modes to draw.
 pub fn continuum(rows: &[Row]) -> Option<String> {
@@ -54,18 +51,12 @@ fn describe(spots: &[Spot<'_>]) -> String {
 fn draw(frame: &Frame, spots: &[Spot<'_>], native: Option<Spread>) -> Option<String> {
     let (left, right) = frame.x();
     let (bottom, top) = frame.y();
-    let mib = || spots.iter().map(|spot| spot.mib);
-    let (least, most) = (mib().fold(f64::MAX, f64::min), mib().fold(0.0, f64::max));
-    let across = match most > LINEAR * least {
-        true => Scale::log(mib(), left, right),
-        false => Scale::linear(mib(), left, right),
-    }?;
+    let across = Scale::of(spots.iter().map(|spot| spot.mib), left, right)?;
     let rates = spots.iter().flat_map(|spot| [spot.rate.min, spot.rate.max]);
-    let up = Scale::log(rates.chain(native.map(|rate| rate.median)), bottom, top)?;
+    let up = Scale::of(rates.chain(native.map(|rate| rate.median)), bottom, top)?;
     let ticks = across.ticks(frame.ticks);
-    let ticks =
-        ticks.into_iter().map(|tick| (across.at(tick), significant_or_whole(tick))).collect::<Vec<_>>();
-    let mut out = frame.across(&up, "requests/s", count) + &frame.along(&ticks, "memory in all, MiB");
+    let ticks = ticks.into_iter().map(|tick| (across.at(tick), whole(tick))).collect::<Vec<_>>();
+    let mut out = frame.across(&up, "requests/s", whole) + &frame.along(&ticks, "memory in all, MiB");
     let mut names = Vec::new();
     if let Some(native) = native {
         let y = up.at(native.median);
@@ -85,7 +76,8 @@ fn draw(frame: &Frame, spots: &[Spot<'_>], native: Option<Spread>) -> Option<Str
         );
         names.push((class(spot.row), short(&spot.row.name), *x, *y));
     }
-    let moved = apart(&names.iter().map(|name| name.3).collect::<Vec<_>>(), ROOM, top, bottom - 8.0);
+    let ends = names.iter().map(|(_, _, x, y)| (*x, *y)).collect::<Vec<_>>();
+    let moved = names_at(&ends, top, bottom - 8.0);
     for ((class, name, x, _), y) in names.iter().zip(moved) {
         let (x, y) = (x + 12.0, y + 4.5);
         let _ = write!(
@@ -97,11 +89,9 @@ fn draw(frame: &Frame, spots: &[Spot<'_>], native: Option<Spread>) -> Option<Str
     Some(out)
 }
 
-/// Between two names.
-const ROOM: f64 = 16.0;
-
-fn significant_or_whole(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value}") } else { significant(value) }
+/// A round value without figures that say nothing.
+fn whole(value: f64) -> String {
+    if value.fract() == 0.0 && value < 100.0 { format!("{value}") } else { count(value) }
 }
 
 /// A smooth line through the places in their order.

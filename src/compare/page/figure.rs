@@ -35,7 +35,7 @@ pub const FRAMES: [Frame; 2] = [
         class: "narrow",
         width: 320.0,
         height: 330.0,
-        left: 46.0,
+        left: 50.0,
         right: 66.0,
         top: 30.0,
         bottom: 42.0,

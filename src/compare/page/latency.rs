@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::figure::{FRAMES, Frame, Told, class, short};
-use super::scale::{Scale, apart};
+use super::scale::{Scale, names_at};
 use super::text::{Text, typeset};
 use crate::compare::format::time;
 use crate::compare::report::{Latency, Point, Row};
@@ -38,7 +38,7 @@ fn draw(frame: &Frame, rows: &[(&Row, &Latency)]) -> Option<String> {
     let (bottom, top) = frame.y();
     let points = || rows.iter().flat_map(|(_, latency)| &latency.distribution);
     let rarest = points().map(|point| rarity(point.part)).fold(0.0, f64::max);
-    let up = Scale::log(points().map(|point| point.us), bottom, top)?;
+    let up = Scale::of(points().map(|point| point.us), bottom, top)?;
     let x = |part: f64| left + rarity(part) / rarest * (right - left);
     let named = NAMED.iter().filter(|(part, _)| rarity(*part) <= rarest * 1.001);
     let named = named.map(|(part, shown)| (x(*part), (*shown).to_owned())).collect::<Vec<_>>();
@@ -60,7 +60,8 @@ fn draw(frame: &Frame, rows: &[(&Row, &Latency)]) -> Option<String> {
         );
         names.push((class(row), short(&row.name), x, y));
     }
-    let moved = apart(&names.iter().map(|name| name.3).collect::<Vec<_>>(), 16.0, top, bottom - 4.0);
+    let ends = names.iter().map(|(_, _, x, y)| (*x, *y)).collect::<Vec<_>>();
+    let moved = names_at(&ends, top, bottom - 4.0);
     for ((class, name, x, _), y) in names.iter().zip(moved) {
         let (x, y) = (x + 9.0, y + 4.5);
         let _ = write!(

@@ -2,24 +2,24 @@
 
 use super::figure::class;
 use super::text::{Text, typeset};
-use crate::compare::format::{MIB, count, noise, significant, size, time};
+use crate::compare::format::{MIB, count, noise, significant, time};
 use crate::compare::report::{AtRate, Latency, Row};
 
 /// A heading, and the cell for a server; no cell is no figure.
 type Column<'c> = (&'c str, fn(&Row) -> Option<String>);
 
-const SPEED: [Column<'_>; 3] = [
+const SPEED: [Column<'_>; 4] = [
     ("requests/s", |row| Some(count(row.requests_per_second?.median))),
     ("over the rounds", |row| Some(noise(row.requests_per_second?.noise()))),
     ("native = 1", |row| Some(significant(row.ratio_to_native?.median))),
+    ("median alone", |row| Some(time(row.alone_p50_us?))),
 ];
 
-const LATENCY: [Column<'_>; 5] = [
+const LATENCY: [Column<'_>; 4] = [
     ("half", |row| Some(time(row.latency.p50_us?))),
     ("90 %", |row| Some(time(row.latency.p90_us?))),
     ("99 %", |row| Some(time(row.latency.p99_us?))),
     ("99.9 %", |row| Some(time(row.latency.p999_us?))),
-    ("half, at one connection", |row| Some(time(row.alone_p50_us?))),
 ];
 
 const PACED: [Column<'_>; 5] = [
@@ -34,12 +34,12 @@ const COST: [Column<'_>; 4] = [
     ("in all", |row| Some(time(row.cpu_us_per_request?.median))),
     ("in the guest", |row| Some(time(row.own?.guest_us_per_request?))),
     ("for instances", |row| Some(time(row.own?.upkeep_us_per_request?))),
-    ("instances made for a request", |row| Some(significant(row.made_per_request()?))),
+    ("instances made", |row| Some(significant(row.made_per_request()?))),
 ];
 
 const MEMORY: [Column<'_>; 4] = [
     ("in all, MiB", |row| Some(format!("{:.1}", row.memory?.pss as f64 / MIB))),
-    ("each instance", |row| Some(size(row.own?.instance_bytes? as f64))),
+    ("each instance", |row| row.instance_size()),
     ("instances left", |row| Some(row.own?.instances.to_string())),
     ("time to make one", |row| Some(time(row.own?.make_us?))),
 ];
@@ -51,7 +51,11 @@ const FIRST: [Column<'_>; 3] = [
 ];
 
 pub fn speed(rows: &[Row]) -> String {
-    table("Requests answered in a second, as fast as each server could", rows, &SPEED)
+    table(
+        "Requests answered in a second, as fast as each server could, and the median time of one that is alone",
+        rows,
+        &SPEED,
+    )
 }
 
 pub fn latency(rows: &[Row]) -> String {
@@ -63,7 +67,7 @@ pub fn at_rate(rows: &[Row]) -> String {
 }
 
 pub fn cost(rows: &[Row]) -> String {
-    table("Processor time for a request", rows, &COST)
+    table("For one request: processor time, and instances that were made", rows, &COST)
 }
 
 pub fn memory(rows: &[Row]) -> String {

@@ -42,6 +42,7 @@ fn own() -> Own {
         make_us: Some(15.0),
         instances: 8,
         instance_bytes: Some(200 << 10),
+        instance_bytes_at_most: Some(300 << 10),
     }
 }
 

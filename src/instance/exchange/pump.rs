@@ -58,9 +58,14 @@ impl Exchange {
             tokio::select! {
                 biased;
                 more = poll_fn(|cx| self.resting(cx, Self::poll_more)) => more?,
-                () = sender.closed() => return Ok(Pumped::ClientGone),
+                // Who has all that was declared wants no more, and is not told the end that the guest is yet to make.
+                () = sender.closed(), if !self.is_all_passed_on() => return Ok(Pumped::ClientGone),
             }
         }
+    }
+
+    fn is_all_passed_on(&self) -> bool {
+        self.declared.is_some_and(|declared| self.total == declared && self.taken.bytes() == 0)
     }
 
     /// Runs the guest until there is a good piece more of its body, or all there is before it waits, or its end.

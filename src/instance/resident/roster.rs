@@ -164,7 +164,8 @@ impl<H> Roster<H> {
         (overdue, was_retired)
     }
 
-    fn at_work(&self) -> usize {
+    /// Instances that take requests.
+    pub(super) fn at_work(&self) -> usize {
         self.instances.values().filter(|entry| entry.handle.is_some()).count()
     }
 

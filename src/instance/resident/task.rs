@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{SetOnce, mpsc};
+use tokio::sync::{SetOnce, mpsc, oneshot};
 use tokio::time::Instant;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::p3::bindings::Service;
 
+use super::begun::begin;
 use super::roster::{Id, Overdue};
 use super::{Cause, Ended, Job, Resident};
-use crate::instance::call::{answer_http03, request_http03};
+use crate::instance::call::{Answer, Ending, Sender, answer_http03, request_http03};
 use crate::instance::state::HostState;
 use crate::instance::{Entry, Instance};
 
@@ -145,7 +146,7 @@ async fn work(
     });
     let worked = match request {
         Ok(request) => {
-            let _ = answer_http03(accessor, service, request, answer).await?.await;
+            give(answer_http03(accessor, service, request).await?, answer).await;
             Ok(())
         }
         Err(error) => Err(error),
@@ -154,4 +155,20 @@ async fn work(
     resident.ended(place, is_worn);
     let _ = done.send(worked);
     Ok(())
+}
+
+/// Gives an answer to its request, and waits until its body is through.
+async fn give(answered: Answer, to: Sender) {
+    let response = match answered {
+        Answer::Response(response) => response,
+        other => return drop(to.send(other)),
+    };
+    let (head, body) = response.into_parts();
+    let (begun, is_whole) = begin(body).await;
+    let (ending, body_ended) = oneshot::channel();
+    let body = begun.body(|rest| Ending::of(rest, ending));
+    let _ = to.send(Answer::Response(http::Response::from_parts(head, body)));
+    if !is_whole {
+        let _ = body_ended.await;
+    }
 }
