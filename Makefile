@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile bench-deploy bench-hostile troubles leavers slow-writes redeploys soak crashes side-by-side
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile bench-deploy bench-hostile troubles leavers slow-writes redeploys soak crashes side-by-side bench-ancestors
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -86,3 +86,7 @@ crashes: ## Kill the host 1,000 times at random moments of deploys (some twenty 
 
 side-by-side: ## Hostler, native hyper and `wasmtime serve` under wrk, in one run
 	scripts/side-by-side
+
+bench-ancestors: ## The modes beside CGI, PHP, Passenger, FastCGI, mod_perl, Puma, Erlang, Tomcat, Node (6 minutes; ANCESTORS=--install)
+	cargo build --release
+	benches/ancestors/run $(ANCESTORS)
