@@ -34,7 +34,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::config;
-use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines};
+use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines, Reset};
 use crate::prepare::{self, Kind};
 use line::{Line, Place};
 use process::{Children, Program};
@@ -123,7 +123,7 @@ impl Compiler {
         kind: Kind,
         bytes: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
-        let engine_kind = EngineKind::of(kind);
+        let engine_kind = EngineKind::of(kind, Reset::Replace);
         let engine = engines.get(engine_kind).map_err(|error| CompileError::Compile(format!("{error:#}")))?;
         match &self.way {
             Way::InProcess => checked_compile(engine, bytes),

@@ -1,19 +1,21 @@
 //! The engines: how guest code is compiled, where instances are allocated, and what interrupts a guest.
 //!
-//! Two Wasmtime engines serve all apps. The *plain* one has no support for concurrent calls into one store, which
-//! makes a clean call about a third cheaper; the *concurrent* one is made when the first wasi:http 0.3 app comes.
-//! Both get their settings from one place, so that the code cache's keys can't drift. All `unsafe` code of the host
-//! is below this module.
+//! Three Wasmtime engines serve all apps. The *plain* one has no support for concurrent calls into one store, which
+//! makes a clean call about a third cheaper; the *concurrent* one is made when the first wasi:http 0.3 app comes; the
+//! *rewound* one, whose linear memories are ours, when the first app comes that is to be rewound. All get their settings
+//! from one place, so that the code cache's keys can't drift. All `unsafe` code of the host is below this module.
 
 mod address_space;
 mod artifact;
 mod cache;
 mod descriptors;
 mod heap;
+pub mod rewound;
 mod settings;
 mod thread;
 mod ticker;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -35,36 +37,62 @@ pub use thread::{give_way_to_all, thread_cpu_time};
 use crate::prepare::Kind;
 use ticker::EpochTicker;
 
-/// Which of the two engines a kind of app runs in.
+/// Which of the engines an app runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EngineKind {
     /// Without concurrent calls: wasi:http 0.2 and commands.
     Plain,
     /// With them: wasi:http 0.3.
     Concurrent,
+    /// As the plain one, with linear memories of our own: apps that are rewound.
+    Rewound,
+}
+
+/// How a used instance is brought back to its first-ready state: a property of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reset {
+    /// It is dropped and the app instantiated again.
+    Replace,
+    /// It is put back in place.
+    Rewind,
 }
 
 impl EngineKind {
     /// The engine that an app of this kind runs in.
-    pub fn of(kind: Kind) -> EngineKind {
-        if kind.concurrency() { EngineKind::Concurrent } else { EngineKind::Plain }
+    pub fn of(kind: Kind, reset: Reset) -> EngineKind {
+        match reset {
+            Reset::Rewind => EngineKind::Rewound,
+            Reset::Replace if kind.concurrency() => EngineKind::Concurrent,
+            Reset::Replace => EngineKind::Plain,
+        }
     }
 
     /// A kind of app that runs in it.
     fn example(self) -> Kind {
         match self {
-            EngineKind::Plain => Kind::Http02,
+            EngineKind::Plain | EngineKind::Rewound => Kind::Http02,
             EngineKind::Concurrent => Kind::Http03,
         }
     }
 }
 
-/// The two engines of a host and the thread that advances their epochs.
+impl fmt::Display for Reset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reset::Replace => "replace",
+            Reset::Rewind => "rewind",
+        })
+    }
+}
+
+/// The engines of a host and the thread that advances their epochs.
 pub struct Engines {
     settings: EngineSettings,
     ticker: EpochTicker,
     plain: wasmtime::Engine,
     concurrent: OnceLock<wasmtime::Engine>,
+    rewound: OnceLock<wasmtime::Engine>,
     #[cfg(debug_assertions)]
     reset_is_broken: AtomicBool,
 }
@@ -83,25 +111,26 @@ impl Engines {
             ticker,
             plain,
             concurrent: OnceLock::new(),
+            rewound: OnceLock::new(),
         }))
     }
 
-    /// The engine of this kind; the concurrent one is made at its first use.
+    /// The engine of this kind; all but the plain one are made at their first use.
     pub fn get(&self, kind: EngineKind) -> wasmtime::Result<&wasmtime::Engine> {
-        match kind {
-            EngineKind::Plain => Ok(&self.plain),
-            EngineKind::Concurrent => {
-                if let Some(engine) = self.concurrent.get() {
-                    return Ok(engine);
-                }
-                // Two deploys may race here; the loser's engine is dropped before anything was made in it.
-                let engine = wasmtime::Engine::new(&self.settings.config(kind))?;
-                Ok(self.concurrent.get_or_init(|| {
-                    self.ticker.watch(&engine);
-                    engine
-                }))
-            }
+        let place = match kind {
+            EngineKind::Plain => return Ok(&self.plain),
+            EngineKind::Concurrent => &self.concurrent,
+            EngineKind::Rewound => &self.rewound,
+        };
+        if let Some(engine) = place.get() {
+            return Ok(engine);
         }
+        // Two deploys may race here; the loser's engine is dropped before anything was made in it.
+        let engine = wasmtime::Engine::new(&self.settings.config(kind))?;
+        Ok(place.get_or_init(|| {
+            self.ticker.watch(&engine);
+            engine
+        }))
     }
 
     /// The engine of this kind, if something has used it.
@@ -109,6 +138,7 @@ impl Engines {
         match kind {
             EngineKind::Plain => Some(&self.plain),
             EngineKind::Concurrent => self.concurrent.get(),
+            EngineKind::Rewound => self.rewound.get(),
         }
     }
 

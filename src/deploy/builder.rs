@@ -17,7 +17,7 @@ use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
 use crate::config::{self, AppConfig, Mode, Problem};
 use crate::engine::{
-    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Source, units,
+    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Reset, Source, units,
 };
 use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, LinkedCode, MakeError};
@@ -128,7 +128,7 @@ impl Builder {
         // Without the validator, which is the compiler's: an artifact in the code cache is of bytes that passed it.
         let checked = prepare::check_known(&wasm)?;
         let engines = self.engines()?;
-        let engine = engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
+        let engine = engines.get(EngineKind::of(checked.kind, Reset::Replace)).map_err(link_error)?;
         let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
         let compile = || self.compile(&engines, checked.kind, &wasm, standing, asked);
         let kind = CodeKind::of(checked.kind);

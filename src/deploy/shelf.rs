@@ -10,7 +10,7 @@ use super::builder::Builder;
 use super::store::Store;
 use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
-use crate::engine::{CodeCache, CodeKind, CompileError, EngineKind, Engines, Key, Loaded};
+use crate::engine::{CodeCache, CodeKind, CompileError, EngineKind, Engines, Key, Loaded, Reset};
 use crate::instance::Shelf;
 use crate::prepare::{Checked, Digest, Kind};
 
@@ -61,7 +61,7 @@ impl Shelf for Kept {
     }
 
     fn load(&self, engines: &Engines) -> Result<Loaded, CompileError> {
-        let engine = engines.get(EngineKind::of(self.kind));
+        let engine = engines.get(EngineKind::of(self.kind, Reset::Replace));
         let engine = engine.map_err(|error| CompileError::Compile(format!("{error:#}")))?;
         let compile = || self.compile(engines);
         self.cache.code_with(engine, CodeKind::of(self.kind), self.digest.as_bytes(), compile)

@@ -1,6 +1,7 @@
 //! Every setting of the engines, in one place.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use super::EngineKind;
 use super::address_space::{Footprint, plan};
+use super::rewound::Creator;
 use crate::prepare::{self, Facts};
 
 /// Tables that one unit of the pool's budget stands for; an app with more takes more units.
@@ -36,7 +38,7 @@ pub enum Allocation {
     OnDemand,
 }
 
-/// The settings of both engines. Whatever changes compiled code enters the code cache's keys by way of Wasmtime's
+/// The settings of all engines. Whatever changes compiled code enters the code cache's keys by way of Wasmtime's
 /// compatibility hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineSettings {
@@ -142,9 +144,20 @@ impl EngineSettings {
             // Frames of a trap are for the log; the machine's own unwinder needs nothing of them.
             .native_unwind_info(false)
             .allocation_strategy(match self.allocation {
+                // What is rewound is made seldom, and its memories are our own.
+                _ if kind == EngineKind::Rewound => InstanceAllocationStrategy::OnDemand,
                 Allocation::Pooling => InstanceAllocationStrategy::Pooling(self.pooling()),
                 Allocation::OnDemand => InstanceAllocationStrategy::OnDemand,
             });
+        if kind == EngineKind::Rewound {
+            config
+                .with_host_memory(Arc::new(Creator))
+                .memory_init_cow(false)
+                // The host knows where a memory is. The reservation covers the highest limit that any app is granted.
+                .memory_may_move(false)
+                // The module that is added to an app has all of the app's memories.
+                .wasm_features(WasmFeatures::MULTI_MEMORY, true);
+        }
         config
     }
 

@@ -14,7 +14,7 @@ use super::{
     MakeError,
 };
 use crate::config::Policy;
-use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines};
+use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines, Reset};
 use crate::metrics::AppCounters;
 use crate::pool::Manager;
 use crate::prepare;
@@ -34,7 +34,7 @@ impl App {
         let checked = prepare::check(wasm)?;
         let failed = |error: wasmtime::Error| anyhow!("{error:#}");
         let engines = Engines::new(settings).map_err(failed)?;
-        let engine = engines.get(EngineKind::of(checked.kind)).map_err(failed)?;
+        let engine = engines.get(EngineKind::of(checked.kind, Reset::Replace)).map_err(failed)?;
         let loaded = cache.code(engine, wasm, CodeKind::of(checked.kind), checked.digest.as_bytes())?;
         let config =
             Policy::default().app_config("bench", None).map_err(|problems| anyhow!("{problems:?}"))?;

@@ -16,7 +16,7 @@ use super::linked::LinkedCode;
 use super::measured::Measured;
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
-use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once};
+use crate::engine::{Code, CodeKind, EngineKind, Engines, Reset, compile_once};
 use crate::metrics::AppCounters;
 use crate::pool::{self, Cores};
 use crate::prepare::Kind;
@@ -164,7 +164,8 @@ impl ColdCode {
         let urgent = self.cores.lane().is_starved();
         let compiled = tokio::task::spawn_blocking(move || {
             let _presence = presence;
-            let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
+            let engine =
+                engines.get(EngineKind::of(kind, Reset::Replace)).map_err(|error| error.to_string())?;
             let link = |code| AppCode::link(kind, &code).map_err(|error| format!("{error:#}"));
             compile_once(engine, &wasm, CodeKind::of(kind), urgent, link)
                 .map_err(|error| error.to_string())?

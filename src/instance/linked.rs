@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use wasmtime::Engine;
 
 use super::factory::AppCode;
-use crate::engine::{Code, CompileError, EngineKind, Engines, Loaded};
+use crate::engine::{Code, CompileError, EngineKind, Engines, Loaded, Reset};
 use crate::prepare::Kind;
 
 /// Where the code of a release comes from when it has left memory.
@@ -100,7 +100,7 @@ impl LinkedCode {
         let moved = match self.in_memory() {
             None => None,
             Some(code) => {
-                let engine = engines.get(EngineKind::of(self.kind))?;
+                let engine = engines.get(EngineKind::of(self.kind, Reset::Replace))?;
                 Some(AppCode::link(self.kind, &load(engine, &code.code())?)?)
             }
         };
