@@ -16,6 +16,7 @@
 
 pub mod digest;
 mod envelope;
+pub mod instrument;
 mod kind;
 mod refusal;
 mod survey;

@@ -1,5 +1,6 @@
 //! `hostler inspect FILE`: what a file is.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use super::Exit;
 use crate::config::Mode;
+use crate::prepare::instrument::{Manifest, Options, instrument};
 use crate::prepare::{self, Checked};
 
 #[derive(Debug, Args)]
@@ -25,6 +27,15 @@ struct Report {
     checked: Checked,
     /// The modes that the file may run in.
     modes: [Mode; Mode::AVAILABLE.len()],
+    rewind: Rewind,
+}
+
+/// Whether an instance of it can be put back in place.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Rewind {
+    Possible(Manifest),
+    Impossible(String),
 }
 
 impl Inspect {
@@ -33,14 +44,10 @@ impl Inspect {
             std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
         match prepare::check(&bytes) {
             Ok(checked) => {
-                let report = Report { checked, modes: Mode::AVAILABLE };
+                let report = Report { checked, modes: Mode::AVAILABLE, rewind: Rewind::of(&bytes) };
                 match self.json {
                     true => println!("{}", serde_json::to_string_pretty(&report)?),
-                    false => println!(
-                        "{}modes          {}",
-                        report.checked,
-                        report.modes.map(Mode::as_str).join(", ")
-                    ),
+                    false => println!("{report}"),
                 }
                 Ok(Exit::Success)
             }
@@ -48,6 +55,28 @@ impl Inspect {
                 println!("{}: {refusal}", self.file.display());
                 Ok(Exit::Failed)
             }
+        }
+    }
+}
+
+impl Rewind {
+    fn of(bytes: &[u8]) -> Rewind {
+        match instrument(bytes, &Options::default()) {
+            Ok(instrumented) => Rewind::Possible(instrumented.manifest),
+            Err(reason) => Rewind::Impossible(reason.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}modes          {}", self.checked, self.modes.map(Mode::as_str).join(", "))?;
+        match &self.rewind {
+            Rewind::Possible(Manifest { memories, globals, tables, handles }) => write!(
+                f,
+                "rewind         possible: memories {memories}, globals {globals}, tables {tables}, handles {handles}"
+            ),
+            Rewind::Impossible(reason) => write!(f, "rewind         not possible: {reason}"),
         }
     }
 }

@@ -25,6 +25,7 @@ mod fairness;
 mod folder;
 mod grants;
 mod hostile;
+mod instrument;
 mod isolation;
 mod kinds;
 mod leavers;
