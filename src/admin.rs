@@ -18,10 +18,11 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::compile::Compiler;
-use crate::config::{Mode, Reset};
+use crate::config::Mode;
 use crate::deploy::orders::Orders;
 use crate::deploy::store::Store;
-use crate::engine::EnginesInUse;
+use crate::engine::{EnginesInUse, Reset};
+use crate::instance::RewindStatus;
 use crate::isolation::Record;
 use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
@@ -97,6 +98,8 @@ pub struct ReleaseStatus {
     /// Instances that it may have at most, whatever there is room for now.
     pub max_instances: u32,
     pub instances: Stats,
+    /// How its instances have been rewound, if they are.
+    pub rewinds: Option<RewindStatus>,
     /// The files of its `public/`, if they are served.
     pub static_files: Option<StaticStatus>,
 }
@@ -188,13 +191,14 @@ impl AdminHandler {
                         mount: release.mount.to_string(),
                         hosts: release.config.hosts.clone(),
                         mode: release.config.mode,
-                        reset: release.config.reset,
+                        reset: release.reset,
                         code: release.code.to_string(),
                         code_in_memory: release.pool.manager().has_code(),
                         standing: store.and_then(|store| store.standing(&release.app, release.number)),
                         weight: release.config.weight,
                         max_instances: release.max_instances,
                         instances: release.pool.stats(),
+                        rewinds: release.pool.manager().rewinds(),
                         static_files: release.files.as_ref().map(|files| StaticStatus {
                             files: files.files(),
                             bytes: files.size(),

@@ -88,12 +88,16 @@ pub enum Mode {
     Resident,
 }
 
-/// How a pooled instance is brought back to its first-ready state.
+/// How a pooled instance is to be brought back to its first-ready state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reset {
+    /// As the host thinks best.
+    Auto,
     /// Drop the store and instantiate again from the prepared app.
     Replace,
+    /// Put the instance back in place; an app of which that is not possible is not deployed.
+    Rewind,
 }
 
 impl Mode {

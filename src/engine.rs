@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{
-    COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_once, load_bytes,
+    COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_instrumented,
+    compile_once, load_bytes,
 };
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use descriptors::close_inherited;
@@ -93,8 +94,14 @@ pub struct Engines {
     plain: wasmtime::Engine,
     concurrent: OnceLock<wasmtime::Engine>,
     rewound: OnceLock<wasmtime::Engine>,
+    /// An instance that was rewound was not as it was first ready: nothing is rewound any more.
+    rewind_is_distrusted: AtomicBool,
+    rewind_was_proven: OnceLock<bool>,
     #[cfg(debug_assertions)]
     reset_is_broken: AtomicBool,
+    /// Memories are not put back.
+    #[cfg(debug_assertions)]
+    rewind_is_broken: AtomicBool,
 }
 
 impl Engines {
@@ -112,6 +119,10 @@ impl Engines {
             plain,
             concurrent: OnceLock::new(),
             rewound: OnceLock::new(),
+            rewind_is_distrusted: AtomicBool::new(false),
+            rewind_was_proven: OnceLock::new(),
+            #[cfg(debug_assertions)]
+            rewind_is_broken: AtomicBool::new(false),
         }))
     }
 
@@ -144,6 +155,43 @@ impl Engines {
 
     pub fn settings(&self) -> &EngineSettings {
         &self.settings
+    }
+
+    /// Whether apps may be rewound.
+    pub fn may_rewind(&self) -> bool {
+        self.settings.can_rewind() && !self.rewind_is_distrusted.load(Ordering::Relaxed)
+    }
+
+    /// The same, after it was proven, once; blocks meanwhile. For a deploy: what can't be proven is not used.
+    pub fn proves_rewind(&self) -> bool {
+        let prove = || {
+            let engine = self.get(EngineKind::Rewound).map_err(|error| format!("{error:#}"));
+            let proven = engine.and_then(rewound::prove);
+            if let Err(error) = &proven {
+                self.distrust_rewind();
+                tracing::error!(
+                    "nothing is rewound, since the proof of it failed: {error}; apps are replaced"
+                );
+            }
+            proven.is_ok()
+        };
+        self.may_rewind() && *self.rewind_was_proven.get_or_init(prove)
+    }
+
+    /// From now on nothing is rewound. Returns whether something was before.
+    pub fn distrust_rewind(&self) -> bool {
+        !self.rewind_is_distrusted.swap(true, Ordering::Relaxed)
+    }
+
+    /// From now on memories are not put back, for the tests that have to find just that.
+    #[cfg(debug_assertions)]
+    pub fn break_rewind(&self) {
+        self.rewind_is_broken.store(true, Ordering::Relaxed);
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn rewind_is_broken(&self) -> bool {
+        self.rewind_is_broken.load(Ordering::Relaxed)
     }
 
     /// From now on it is as with `reset_is_broken` in the settings.

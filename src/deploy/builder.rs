@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +46,8 @@ pub enum DeployError {
     Link(String),
     #[error("its pool can't be made: {0}")]
     Pool(#[from] PolicyError),
+    #[error("reset = \"rewind\" is for wasi:http 0.2 apps, and it is a {0} app: leave that out")]
+    Reset(Kind),
     #[error("its first instances can't be made: {0}")]
     Start(#[from] PrewarmError<MakeError>),
     #[error("{0}")]
@@ -76,6 +78,8 @@ pub struct Sources {
 /// Makes releases. One for the host; cheap to share.
 pub struct Builder {
     pub engines: Arc<EnginesInUse>,
+    /// Tells the deployer that live releases have to be made again in other engines, or otherwise.
+    pub engines_replaced: Arc<Notify>,
     pub cache: Arc<CodeCache>,
     /// What is deployed is kept there; `None` if nothing can be.
     pub store: Option<Arc<Store>>,
@@ -128,10 +132,11 @@ impl Builder {
         // Without the validator, which is the compiler's: an artifact in the code cache is of bytes that passed it.
         let checked = prepare::check_known(&wasm)?;
         let engines = self.engines()?;
-        let engine = engines.get(EngineKind::of(checked.kind, Reset::Replace)).map_err(link_error)?;
+        let reset = decide_reset(&config, checked.kind, &engines)?;
+        let engine = engines.get(EngineKind::of(checked.kind, reset)).map_err(link_error)?;
         let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
-        let compile = || self.compile(&engines, checked.kind, &wasm, standing, asked);
-        let kind = CodeKind::of(checked.kind);
+        let compile = || self.compile(&engines, (checked.kind, reset), &wasm, standing, asked);
+        let kind = CodeKind::of(checked.kind, reset);
         let (code, origin) = if config.mode == Mode::Cold {
             // Compiled once all the same: a deploy that could never answer is refused now.
             let code = crate::engine::load_bytes(engine, &compile()?, kind)?;
@@ -152,12 +157,12 @@ impl Builder {
     fn compile(
         &self,
         engines: &Engines,
-        kind: Kind,
+        what: (Kind, Reset),
         wasm: &[u8],
         standing: Standing,
         asked: Asked,
     ) -> Result<Vec<u8>, CompileError> {
-        self.compiler.compile_in_turn(&self.control, standing, asked, engines, kind, wasm)
+        self.compiler.compile_in_turn(&self.control, standing, asked, engines, what, wasm)
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
@@ -173,7 +178,10 @@ impl Builder {
         let factory = match code {
             PreparedCode::Loaded(code) => {
                 let code = AppCode::link(checked.kind, &code).map_err(link_error)?;
-                Factory::new(engines, LinkedCode::new(code, shelf::Kept::of(self, &checked)), policy)
+                {
+                    let linked = LinkedCode::new(code, shelf::Kept::of(self, &checked));
+                    Factory::new(engines, linked, policy).telling(self.engines_replaced.clone())
+                }
             }
             PreparedCode::Cold(wasm) => {
                 let (compiling, cores) = (self.compiling.clone(), self.budget.cores().clone());
@@ -181,7 +189,7 @@ impl Builder {
                 Factory::cold(engines, cold, policy)
             }
         };
-        let units = units(&checked.facts);
+        let (units, reset) = (units(&checked.facts), factory.way_of_reset());
         let room = self.budget.units().checked_div(units).unwrap_or(0);
         let policy = pool_policy(&config, room);
         let max_instances = policy.max;
@@ -192,6 +200,7 @@ impl Builder {
             units,
             forwarded_prefix: Release::forwarded_prefix(&mount),
             kind: checked.kind,
+            reset,
             code: origin,
             files: public.map(Arc::new),
             downloads: TaskTracker::new(),
@@ -227,6 +236,29 @@ pub fn mount(app: &str, config: &AppConfig) -> Result<Mount, DeployError> {
         Some(path) => Mount::parse(path)?,
         None => Mount::of_app(app)?,
     })
+}
+
+/// What `auto` is: `rewind` has to prove itself first where it is asked for.
+const AUTO: Reset = Reset::Replace;
+
+/// How the instances of a release are brought back.
+///
+/// # Errors
+/// What was asked for is not for such an app.
+fn decide_reset(config: &AppConfig, kind: Kind, engines: &Engines) -> Result<Reset, DeployError> {
+    let asked = match config.reset {
+        config::Reset::Auto => AUTO,
+        config::Reset::Replace => Reset::Replace,
+        config::Reset::Rewind => Reset::Rewind,
+    };
+    // The other modes reset nothing.
+    if asked == Reset::Replace || config.mode != Mode::Pooled {
+        return Ok(Reset::Replace);
+    }
+    if kind != Kind::Http02 {
+        return Err(DeployError::Reset(kind));
+    }
+    Ok(if engines.proves_rewind() { Reset::Rewind } else { Reset::Replace })
 }
 
 struct Prepared {

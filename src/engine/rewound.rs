@@ -1,14 +1,15 @@
 //! Instances that are rewound: put back in place to the exact state in which they were first ready.
 //!
-//! An app is prepared for that (`prepare::instrument`): a module is added to its component which can save and put back
+//! An app is prepared for that (`prepare::instrument`): modules are added to its component which can save and put back
 //! what lies in Wasmtime's own structures, globals, tables and the numbers of handles. What lies in linear memory is put
 //! back from here. In reading order: [`region`] is a memory, ours and Wasmtime's; [`image`] what it held at first;
 //! [`kernel`] tells which pages were written since; [`tracked`] puts these together; [`renewal`] is when to find out anew;
-//! [`probe`] tries it all on this machine.
+//! [`probe`] tries that on this machine, and [`proof`] all of it with a guest.
 
 mod image;
 mod kernel;
 mod probe;
+mod proof;
 mod region;
 mod renewal;
 mod tracked;
@@ -22,14 +23,14 @@ use wasmtime::component::{Instance, InstancePre, TypedFunc};
 
 pub use image::Images;
 pub use probe::can_rewind;
+pub use proof::prove;
 pub(super) use region::Creator;
 
 use kernel::Kernel;
 use region::{Region, collecting};
 use tracked::Tracked;
 
-/// The exports of a component that was prepared, and how many of its memories are the app's: the added module's own comes
-/// after them.
+/// The exports of a component that was prepared, and how many memories it has: the added modules have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exports {
     pub save: &'static str,
@@ -45,6 +46,9 @@ pub struct Rewinder {
     store: usize,
     /// It was put back only in part, and must not be used.
     is_spoiled: bool,
+    /// Its memories are not put back: for the tests that have to find that.
+    #[cfg(debug_assertions)]
+    pub is_broken: bool,
 }
 
 /// Why an instance was not put back. It must not be used any more.
@@ -79,7 +83,7 @@ impl Rewinder {
         images: &Images,
     ) -> wasmtime::Result<(Instance, Rewinder)> {
         let kernel = Kernel::of_process().map_err(wasmtime::Error::msg)?;
-        let (instance, mut regions) = collecting(pre.instantiate_async(&mut *store)).await;
+        let (instance, regions) = collecting(pre.instantiate_async(&mut *store)).await;
         let instance = instance?;
         let save: TypedFunc<(), (u32,)> = instance.get_typed_func(&mut *store, exports.save)?;
         let rewind = instance.get_typed_func(&mut *store, exports.rewind)?;
@@ -87,17 +91,24 @@ impl Rewinder {
         if saved != 0 {
             return Err(wasmtime::format_err!("its first-ready state can't be saved: it says {saved}"));
         }
-        if !(exports.memories..=exports.memories + 1).contains(&regions.len()) {
+        if regions.len() != exports.memories {
             let (made, known) = (regions.len(), exports.memories);
             return Err(wasmtime::format_err!("it has {made} memories, and {known} can be put back"));
         }
-        regions.truncate(exports.memories);
         // SAFETY: `store` is borrowed for this alone, so no guest runs in it and nobody has a reference to its memories.
         // The regions were made for this instance, which lives in no other store. After an error the caller has no
         // instance, and nothing can reach the memories but the store's drop, which does not read them.
         let memories = unsafe { track(regions, images, kernel) }?;
         let store = address(store);
-        Ok((instance, Rewinder { memories, rewind, store, is_spoiled: false }))
+        let rewinder = Rewinder {
+            memories,
+            rewind,
+            store,
+            is_spoiled: false,
+            #[cfg(debug_assertions)]
+            is_broken: false,
+        };
+        Ok((instance, rewinder))
     }
 
     /// Puts the instance back, all but the store's own data, which is the caller's. Returns how many pages of memory that
@@ -111,10 +122,14 @@ impl Rewinder {
         }
         let mut pages = 0;
         for memory in &mut self.memories {
+            #[cfg(debug_assertions)]
+            if self.is_broken {
+                continue;
+            }
             // SAFETY: the regions are those of the instance in this store, which is borrowed for this alone: no guest runs,
             // and nobody has a reference to its memories. Wasmtime still has the sizes from before, and learns the new
-            // ones below, where the added module lets each memory grow by nothing: that publishes base and size again. Up
-            // to there nothing uses the memories, since the module has no other instruction on them; should something all
+            // ones below, where an added module lets each memory grow by nothing: that publishes base and size again. Up
+            // to there nothing uses the memories, since the added modules have no other instruction on them; should something all
             // the same, it finds pages that are out of reach, within the region, which is a trap to a guest.
             pages += unsafe { memory.put_back() }?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use wasmtime::Store;
 use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -14,11 +14,12 @@ use wasmtime_wasi_http::{p2, p3};
 use super::clock::CpuClock;
 use super::linked::LinkedCode;
 use super::measured::Measured;
+use super::rewound::{RewindStatus, Rewinds, Rewound, RewoundCode};
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance};
 use crate::engine::{Code, CodeKind, EngineKind, Engines, Reset, compile_once};
 use crate::metrics::AppCounters;
-use crate::pool::{self, Cores};
+use crate::pool::{self, AtOnce, Cores};
 use crate::prepare::Kind;
 
 /// How long an app's start functions may take, whatever its `request_timeout`.
@@ -41,6 +42,8 @@ pub enum AppCode {
     Http03(p3::bindings::ServicePre<HostState>),
     CommandModule(wasmtime::InstancePre<HostState>),
     CommandComponent(CommandPre<HostState>),
+    /// A wasi:http 0.2 app whose instances are rewound.
+    Rewound(RewoundCode),
 }
 
 impl AppCode {
@@ -64,6 +67,9 @@ impl AppCode {
                 let linker = component_linker(component.engine())?;
                 Ok(AppCode::CommandComponent(CommandPre::new(linker.instantiate_pre(component)?)?))
             }
+            (Kind::Http02, Code::Instrumented(component, manifest)) => {
+                Ok(AppCode::Rewound(RewoundCode::link(component, *manifest)?))
+            }
             (Kind::CommandModule, Code::Module(module)) => {
                 let mut linker = wasmtime::Linker::new(module.engine());
                 wasmtime_wasi::p1::add_to_linker_async(&mut linker, HostState::p1)?;
@@ -82,10 +88,17 @@ impl AppCode {
 
     pub(super) fn kind(&self) -> Kind {
         match self {
-            AppCode::Http02(_) => Kind::Http02,
+            AppCode::Http02(_) | AppCode::Rewound(_) => Kind::Http02,
             AppCode::Http03(_) => Kind::Http03,
             AppCode::CommandModule(_) => Kind::CommandModule,
             AppCode::CommandComponent(_) => Kind::CommandComponent,
+        }
+    }
+
+    pub(super) fn reset(&self) -> Reset {
+        match self {
+            AppCode::Rewound(_) => Reset::Rewind,
+            _ => Reset::Replace,
         }
     }
 
@@ -96,6 +109,7 @@ impl AppCode {
             AppCode::Http03(pre) => Code::Component(pre.instance_pre().component().clone()),
             AppCode::CommandModule(pre) => Code::Module(pre.module().clone()),
             AppCode::CommandComponent(pre) => Code::Component(pre.instance_pre().component().clone()),
+            AppCode::Rewound(code) => Code::Instrumented(code.pre.component().clone(), code.manifest),
         }
     }
 
@@ -105,12 +119,23 @@ impl AppCode {
             AppCode::Http03(pre) => pre.engine(),
             AppCode::CommandModule(pre) => pre.module().engine(),
             AppCode::CommandComponent(pre) => pre.engine(),
+            AppCode::Rewound(code) => code.pre.engine(),
+        }
+    }
+
+    /// Handles of resources that a guest may have at once.
+    fn handles(&self, policy: &InstancePolicy) -> usize {
+        match self {
+            // As many as are put back.
+            AppCode::Rewound(code) => usize::try_from(code.manifest.handles).unwrap_or(usize::MAX),
+            _ => policy.config.resource_limit,
         }
     }
 
     async fn instantiate(&self, policy: &Arc<InstancePolicy>) -> wasmtime::Result<Instance> {
         let begun = Instant::now();
         let mut store = new_store(self.engine(), policy, self.abi());
+        store.set_max_component_handles(self.handles(policy));
         let clock = store.data().clock.clone();
         policy.counters.add_upkeep(begun.elapsed());
         let _cost = StartCost { clock: clock.clone(), counters: &policy.counters };
@@ -119,8 +144,12 @@ impl AppCode {
         Ok(Instance::new(store, entry, policy.clone()))
     }
 
-    async fn enter(&self, mut store: &mut Store<HostState>) -> wasmtime::Result<Entry> {
-        Ok(match self {
+    async fn enter(&self, mut store: &mut Store<HostState>) -> wasmtime::Result<(Entry, Option<Rewound>)> {
+        let entry = match self {
+            AppCode::Rewound(code) => {
+                let (entry, rewound) = code.enter(store).await?;
+                return Ok((entry, Some(rewound)));
+            }
             AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(store).await?),
             AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(store).await?),
             AppCode::CommandComponent(pre) => Entry::CommandComponent(pre.instantiate_async(store).await?),
@@ -128,7 +157,8 @@ impl AppCode {
                 let instance = pre.instantiate_async(&mut store).await?;
                 Entry::CommandModule(instance.get_typed_func(&mut store, "_start")?)
             }
-        })
+        };
+        Ok((entry, None))
     }
 }
 
@@ -167,7 +197,7 @@ impl ColdCode {
             let engine =
                 engines.get(EngineKind::of(kind, Reset::Replace)).map_err(|error| error.to_string())?;
             let link = |code| AppCode::link(kind, &code).map_err(|error| format!("{error:#}"));
-            compile_once(engine, &wasm, CodeKind::of(kind), urgent, link)
+            compile_once(engine, &wasm, CodeKind::of(kind, Reset::Replace), urgent, link)
                 .map_err(|error| error.to_string())?
         });
         match compiled.await {
@@ -183,6 +213,7 @@ pub struct Factory {
     engines: Arc<Engines>,
     source: CodeSource,
     policy: Arc<InstancePolicy>,
+    rewinds: Rewinds,
 }
 
 enum CodeSource {
@@ -205,6 +236,30 @@ impl Factory {
         &self.engines
     }
 
+    /// Who is told when rewind is no longer to be trusted.
+    pub fn telling(mut self, distrusted: Arc<Notify>) -> Factory {
+        self.rewinds.distrusted = distrusted;
+        self
+    }
+
+    /// Its instances are rewound, and should not be any more: they have to be made again as others are.
+    pub fn is_outdated(&self) -> bool {
+        self.way_of_reset() == Reset::Rewind && !self.engines.may_rewind()
+    }
+
+    /// How its instances are brought back.
+    pub fn way_of_reset(&self) -> Reset {
+        match &self.source {
+            CodeSource::Linked(code) => code.reset(),
+            CodeSource::Cold(_) => Reset::Replace,
+        }
+    }
+
+    /// How its instances have been rewound, if they are.
+    pub fn rewinds(&self) -> Option<RewindStatus> {
+        (self.way_of_reset() == Reset::Rewind).then(|| self.rewinds.snapshot())
+    }
+
     /// Is there code in memory to make instances of?
     pub fn has_code(&self) -> bool {
         match &self.source {
@@ -224,13 +279,16 @@ impl Factory {
     ) -> wasmtime::Result<Factory> {
         let source = match &self.source {
             CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
+            CodeSource::Linked(code) if code.reset() == Reset::Rewind && !engines.may_rewind() => {
+                CodeSource::Linked(code.replaced()?)
+            }
             CodeSource::Linked(code) => CodeSource::Linked(code.moved(engines, load)?),
         };
         Ok(Factory::of(engines.clone(), source, self.policy.clone()))
     }
 
     fn of(engines: Arc<Engines>, source: CodeSource, policy: Arc<InstancePolicy>) -> Factory {
-        Factory { engines, source, policy }
+        Factory { engines, source, policy, rewinds: Rewinds::default() }
     }
 
     async fn instantiate(&self, code: &AppCode) -> Result<Instance, MakeError> {
@@ -258,15 +316,27 @@ impl pool::Manager for Factory {
         }
     }
 
-    /// By `replace`: the used store goes, with all that the guest left in it, and a new one comes into the warm
-    /// slots of the allocator. Nothing is erased, so nothing can be forgotten.
-    async fn reset(&self, used: Instance) -> Result<Instance, MakeError> {
+    /// By `rewind` where the release has that and the instance can be put back. Else by `replace`: the used store goes,
+    /// with all that the guest left in it, and a new one comes into the warm slots of the allocator. Nothing is erased, so
+    /// nothing can be forgotten.
+    async fn reset(&self, mut used: Instance) -> Result<Instance, MakeError> {
         #[cfg(debug_assertions)]
         if self.engines.reset_is_broken() {
             return Ok(used);
         }
+        if used.can_be_put_back() && self.rewinds.put_back(&mut used, &self.engines) {
+            return Ok(used);
+        }
         drop(used);
         self.make().await
+    }
+
+    fn reset_at_once(&self, mut used: Instance) -> AtOnce<Instance> {
+        if used.is_quick() && self.rewinds.put_back(&mut used, &self.engines) {
+            AtOnce::Done(used)
+        } else {
+            AtOnce::Later(used)
+        }
     }
 
     fn memory(&self, instance: &Instance) -> usize {
@@ -281,7 +351,7 @@ impl pool::Manager for Factory {
     }
 }
 
-fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+pub(super) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
@@ -291,7 +361,6 @@ fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostSt
 fn new_store(engine: &wasmtime::Engine, policy: &Arc<InstancePolicy>, abi: Abi) -> Store<HostState> {
     let mut store = Store::new(engine, HostState::new(policy, abi));
     store.limiter(|state| &mut state.limits);
-    store.set_max_component_handles(policy.config.resource_limit);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| store.data().clock.interrupted());

@@ -35,6 +35,7 @@ mod probation;
 mod protocol;
 mod redeploys;
 mod restart;
+mod rewind;
 mod shutdown;
 mod sizing;
 mod soak;

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ComponentAlias, ComponentDefinedType, ComponentExternalKind,
-    ComponentOuterAliasKind, ComponentType, ComponentTypeRef, Encoding, Instance, InstanceTypeDeclaration,
-    Parser, Payload, ValType, ValidPayload, Validator,
+    ComponentOuterAliasKind, ComponentType, ComponentTypeDeclaration, ComponentTypeRef, Encoding, Instance,
+    InstanceTypeDeclaration, Parser, Payload, ValType, ValidPayload, Validator,
 };
 
 use super::module::Module;
