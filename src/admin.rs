@@ -18,10 +18,11 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::compile::Compiler;
-use crate::config::{GuestState, Mode, Reset};
+use crate::config::{GuestState, Mode};
 use crate::deploy::orders::Orders;
 use crate::deploy::store::Store;
-use crate::engine::EnginesInUse;
+use crate::engine::{EnginesInUse, Reset};
+use crate::instance::RewindStatus;
 use crate::isolation::Record;
 use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
@@ -102,6 +103,8 @@ pub struct ReleaseStatus {
     pub instances: Stats,
     /// In mode `resident`: instances at work.
     pub resident_instances: Option<usize>,
+    /// How its instances have been rewound, if they are.
+    pub rewinds: Option<RewindStatus>,
     /// The files of its `public/`, if they are served.
     pub static_files: Option<StaticStatus>,
 }
@@ -194,7 +197,7 @@ impl AdminHandler {
                         hosts: release.config.hosts.clone(),
                         mode: release.config.mode,
                         guest_state: release.config.mode.guest_state(),
-                        reset: release.config.reset,
+                        reset: release.reset,
                         code: release.code.to_string(),
                         code_in_memory: release.pool.manager().has_code(),
                         standing: store.and_then(|store| store.standing(&release.app, release.number)),
@@ -202,6 +205,7 @@ impl AdminHandler {
                         max_instances: release.max_instances,
                         instances: release.pool.stats(),
                         resident_instances: release.pool.manager().resident_instances(),
+                        rewinds: release.pool.manager().rewinds(),
                         static_files: release.files.as_ref().map(|files| StaticStatus {
                             files: files.files(),
                             bytes: files.size(),

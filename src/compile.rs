@@ -34,7 +34,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::config;
-use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines};
+use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines, Reset};
 use crate::prepare::{self, Kind};
 use line::{Line, Place};
 use process::{Children, Program};
@@ -120,13 +120,13 @@ impl Compiler {
         &self,
         _: &Place,
         engines: &Engines,
-        kind: Kind,
+        (kind, reset): (Kind, Reset),
         bytes: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
-        let engine_kind = EngineKind::of(kind);
+        let engine_kind = EngineKind::of(kind, reset);
         let engine = engines.get(engine_kind).map_err(|error| CompileError::Compile(format!("{error:#}")))?;
         match &self.way {
-            Way::InProcess => checked_compile(engine, bytes),
+            Way::InProcess => checked_compile(engine, engine_kind, bytes),
             Way::Child(program) => {
                 let compatibility = engine::compatibility(engine);
                 let job = job::Job::new(engines.settings(), engine_kind, &compatibility, bytes, &self.limits);
@@ -145,11 +145,11 @@ impl Compiler {
         standing: Standing,
         asked: Asked,
         engines: &Engines,
-        kind: Kind,
+        what: (Kind, Reset),
         bytes: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
         let place = runtime.block_on(self.line.place(standing, asked)).map_err(|_| CompileError::Stopped)?;
-        self.compile(&place, engines, kind, bytes)
+        self.compile(&place, engines, what, bytes)
     }
 
     /// Ends all compilations, and lets no other one begin.
@@ -169,9 +169,18 @@ impl Compiler {
 }
 
 /// What becomes of an app's bytes, wherever it is done.
-fn checked_compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+fn checked_compile(
+    engine: &wasmtime::Engine,
+    kind: EngineKind,
+    bytes: &[u8],
+) -> Result<Vec<u8>, CompileError> {
     let checked = prepare::check(bytes).map_err(|refusal| CompileError::Refused(refusal.to_string()))?;
-    engine::compile(engine, bytes, CodeKind::of(checked.kind))
+    match kind {
+        EngineKind::Rewound => engine::compile_instrumented(engine, bytes),
+        EngineKind::Plain | EngineKind::Concurrent => {
+            engine::compile(engine, bytes, CodeKind::of(checked.kind, Reset::Replace))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -118,12 +118,16 @@ pub enum ModeError {
 /// are spent at once. `None`: however many.
 pub type MaxRequests = Option<RangeInclusive<u64>>;
 
-/// How a pooled instance is brought back to its first-ready state.
+/// How a pooled instance is to be brought back to its first-ready state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reset {
+    /// As the host thinks best.
+    Auto,
     /// Drop the store and instantiate again from the prepared app.
     Replace,
+    /// Put the instance back in place; an app of which that is not possible is not deployed.
+    Rewind,
 }
 
 impl Mode {

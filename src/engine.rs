@@ -1,19 +1,21 @@
 //! The engines: how guest code is compiled, where instances are allocated, and what interrupts a guest.
 //!
-//! Two Wasmtime engines serve all apps. The *plain* one has no support for concurrent calls into one store, which
-//! makes a clean call about a third cheaper; the *concurrent* one is made when the first wasi:http 0.3 app comes.
-//! Both get their settings from one place, so that the code cache's keys can't drift. All `unsafe` code of the host
-//! is below this module.
+//! Three Wasmtime engines serve all apps. The *plain* one has no support for concurrent calls into one store, which
+//! makes a clean call about a third cheaper; the *concurrent* one is made when the first wasi:http 0.3 app comes; the
+//! *rewound* one, whose linear memories are ours, when the first app comes that is to be rewound. All get their settings
+//! from one place, so that the code cache's keys can't drift. All `unsafe` code of the host is below this module.
 
 mod address_space;
 mod artifact;
 mod cache;
 mod descriptors;
 mod heap;
+pub mod rewound;
 mod settings;
 mod thread;
 mod ticker;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -22,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{
-    COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_once, load_bytes,
+    COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_instrumented,
+    compile_once, load_bytes,
 };
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use descriptors::close_inherited;
@@ -35,38 +38,70 @@ pub use thread::{give_way_to_all, thread_cpu_time};
 use crate::prepare::Kind;
 use ticker::EpochTicker;
 
-/// Which of the two engines a kind of app runs in.
+/// Which of the engines an app runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EngineKind {
     /// Without concurrent calls: wasi:http 0.2 and commands.
     Plain,
     /// With them: wasi:http 0.3.
     Concurrent,
+    /// As the plain one, with linear memories of our own: apps that are rewound.
+    Rewound,
+}
+
+/// How a used instance is brought back to its first-ready state: a property of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reset {
+    /// It is dropped and the app instantiated again.
+    Replace,
+    /// It is put back in place.
+    Rewind,
 }
 
 impl EngineKind {
     /// The engine that an app of this kind runs in.
-    pub fn of(kind: Kind) -> EngineKind {
-        if kind.concurrency() { EngineKind::Concurrent } else { EngineKind::Plain }
+    pub fn of(kind: Kind, reset: Reset) -> EngineKind {
+        match reset {
+            Reset::Rewind => EngineKind::Rewound,
+            Reset::Replace if kind.concurrency() => EngineKind::Concurrent,
+            Reset::Replace => EngineKind::Plain,
+        }
     }
 
     /// A kind of app that runs in it.
     fn example(self) -> Kind {
         match self {
-            EngineKind::Plain => Kind::Http02,
+            EngineKind::Plain | EngineKind::Rewound => Kind::Http02,
             EngineKind::Concurrent => Kind::Http03,
         }
     }
 }
 
-/// The two engines of a host and the thread that advances their epochs.
+impl fmt::Display for Reset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reset::Replace => "replace",
+            Reset::Rewind => "rewind",
+        })
+    }
+}
+
+/// The engines of a host and the thread that advances their epochs.
 pub struct Engines {
     settings: EngineSettings,
     ticker: EpochTicker,
     plain: wasmtime::Engine,
     concurrent: OnceLock<wasmtime::Engine>,
+    rewound: OnceLock<wasmtime::Engine>,
+    /// An instance that was rewound was not as it was first ready: nothing is rewound any more.
+    rewind_is_distrusted: AtomicBool,
+    rewind_was_proven: OnceLock<bool>,
     #[cfg(debug_assertions)]
     reset_is_broken: AtomicBool,
+    /// Memories are not put back.
+    #[cfg(debug_assertions)]
+    rewind_is_broken: AtomicBool,
 }
 
 impl Engines {
@@ -83,25 +118,30 @@ impl Engines {
             ticker,
             plain,
             concurrent: OnceLock::new(),
+            rewound: OnceLock::new(),
+            rewind_is_distrusted: AtomicBool::new(false),
+            rewind_was_proven: OnceLock::new(),
+            #[cfg(debug_assertions)]
+            rewind_is_broken: AtomicBool::new(false),
         }))
     }
 
-    /// The engine of this kind; the concurrent one is made at its first use.
+    /// The engine of this kind; all but the plain one are made at their first use.
     pub fn get(&self, kind: EngineKind) -> wasmtime::Result<&wasmtime::Engine> {
-        match kind {
-            EngineKind::Plain => Ok(&self.plain),
-            EngineKind::Concurrent => {
-                if let Some(engine) = self.concurrent.get() {
-                    return Ok(engine);
-                }
-                // Two deploys may race here; the loser's engine is dropped before anything was made in it.
-                let engine = wasmtime::Engine::new(&self.settings.config(kind))?;
-                Ok(self.concurrent.get_or_init(|| {
-                    self.ticker.watch(&engine);
-                    engine
-                }))
-            }
+        let place = match kind {
+            EngineKind::Plain => return Ok(&self.plain),
+            EngineKind::Concurrent => &self.concurrent,
+            EngineKind::Rewound => &self.rewound,
+        };
+        if let Some(engine) = place.get() {
+            return Ok(engine);
         }
+        // Two deploys may race here; the loser's engine is dropped before anything was made in it.
+        let engine = wasmtime::Engine::new(&self.settings.config(kind))?;
+        Ok(place.get_or_init(|| {
+            self.ticker.watch(&engine);
+            engine
+        }))
     }
 
     /// The engine of this kind, if something has used it.
@@ -109,11 +149,49 @@ impl Engines {
         match kind {
             EngineKind::Plain => Some(&self.plain),
             EngineKind::Concurrent => self.concurrent.get(),
+            EngineKind::Rewound => self.rewound.get(),
         }
     }
 
     pub fn settings(&self) -> &EngineSettings {
         &self.settings
+    }
+
+    /// Whether apps may be rewound.
+    pub fn may_rewind(&self) -> bool {
+        self.settings.can_rewind() && !self.rewind_is_distrusted.load(Ordering::Relaxed)
+    }
+
+    /// The same, after it was proven, once; blocks meanwhile. For a deploy: what can't be proven is not used.
+    pub fn proves_rewind(&self) -> bool {
+        let prove = || {
+            let engine = self.get(EngineKind::Rewound).map_err(|error| format!("{error:#}"));
+            let proven = engine.and_then(rewound::prove);
+            if let Err(error) = &proven {
+                self.distrust_rewind();
+                tracing::error!(
+                    "nothing is rewound, since the proof of it failed: {error}; apps are replaced"
+                );
+            }
+            proven.is_ok()
+        };
+        self.may_rewind() && *self.rewind_was_proven.get_or_init(prove)
+    }
+
+    /// From now on nothing is rewound. Returns whether something was before.
+    pub fn distrust_rewind(&self) -> bool {
+        !self.rewind_is_distrusted.swap(true, Ordering::Relaxed)
+    }
+
+    /// From now on memories are not put back, for the tests that have to find just that.
+    #[cfg(debug_assertions)]
+    pub fn break_rewind(&self) {
+        self.rewind_is_broken.store(true, Ordering::Relaxed);
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn rewind_is_broken(&self) -> bool {
+        self.rewind_is_broken.load(Ordering::Relaxed)
     }
 
     /// From now on it is as with `reset_is_broken` in the settings.

@@ -162,6 +162,7 @@ impl Host {
         let outbound = OutboundClient::new(OutboundLimits::default());
         let listeners: Vec<SocketAddr> = [Some(address), host.admin_address].into_iter().flatten().collect();
         outbound.set_listeners(&listeners);
+        let engines_replaced = Arc::new(Notify::new());
         let builder = Builder {
             outbound,
             registry: registry.clone(),
@@ -174,12 +175,12 @@ impl Host {
             control: control_handle,
             serving: serving_handle,
             engines: engines.clone(),
+            engines_replaced: engines_replaced.clone(),
             cache,
             store,
             copies,
             budget: budget.clone(),
         };
-        let engines_replaced = Arc::new(Notify::new());
         host.start_deploying(config, builder, engines_replaced.clone(), incoming);
         if config.verify_isolation {
             host.start_watching(isolation::Vigil { engines, budget, record, registry, engines_replaced });

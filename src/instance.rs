@@ -1,7 +1,8 @@
 //! An instance: a Wasmtime store, the instantiated app in it, and its host state; the unit of pooling.
 //!
-//! In reading order: [`factory`] makes instances of the code in [`linked`] and resets them, [`call`] runs one request's guest code in an
-//! instance, [`resident`] runs many in one, [`exchange`] drives that call and takes its response while it runs. [`state`], [`limits`], [`clock`]
+//! In reading order: [`factory`] makes instances of the code in [`linked`] and resets them, [`rewound`] puts those back in
+//! place that can be, [`call`] runs one request's guest code in an instance, [`resident`] runs many in one, [`exchange`]
+//! drives that call and takes its response while it runs. [`state`], [`limits`], [`clock`]
 //! and [`output`] are what an instance's store holds; [`cgi`] and [`outbound`] are the two protocols that
 //! Wasmtime's WASI crates don't bring.
 
@@ -16,6 +17,7 @@ mod measured;
 mod output;
 mod pipe;
 mod resident;
+mod rewound;
 mod state;
 
 #[doc(hidden)]
@@ -29,6 +31,7 @@ pub use exchange::{Failure, Outcome, exchange};
 pub use factory::{AppCode, ColdCode, Factory, MakeError};
 pub use linked::{LinkedCode, Shelf};
 pub use resident::Seat;
+pub use rewound::RewindStatus;
 pub use state::{Figures, InstancePolicy};
 
 use std::sync::Arc;
@@ -38,6 +41,7 @@ use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::metrics::AppCounters;
+use rewound::Rewound;
 use state::{Abi, HostState};
 
 /// A live instance of an app.
@@ -46,6 +50,8 @@ pub struct Instance {
     _drop_begins: DropBegins,
     store: Store<HostState>,
     entry: Entry,
+    /// None if it is replaced after a request, or could not be put back.
+    rewound: Option<Rewound>,
     policy: Arc<InstancePolicy>,
     _drop_ends: DropEnds,
 }
@@ -70,10 +76,14 @@ enum Entry {
 }
 
 impl Instance {
-    fn new(store: Store<HostState>, entry: Entry, policy: Arc<InstancePolicy>) -> Instance {
+    fn new(
+        store: Store<HostState>,
+        (entry, rewound): (Entry, Option<Rewound>),
+        policy: Arc<InstancePolicy>,
+    ) -> Instance {
         let clock = store.data().clock.clone();
         let drop_ends = DropEnds(clock.clone(), policy.counters.clone());
-        Instance { _drop_begins: DropBegins(clock), store, entry, policy, _drop_ends: drop_ends }
+        Instance { _drop_begins: DropBegins(clock), store, entry, rewound, policy, _drop_ends: drop_ends }
     }
 
     fn is_worn(&mut self) -> bool {

@@ -18,8 +18,8 @@
 //!
 //! - Every future here can be dropped at any await, and any call into the manager may panic: the books are right
 //!   afterwards. A permit returns when its instance has been dropped, never before.
-//! - Ending a lease never waits: the instance is reset or dropped by a task of its own. Outside a runtime it is
-//!   dropped on the spot.
+//! - Ending a lease never waits: the instance is reset or dropped by a task of its own, unless the manager can reset it
+//!   at once. Outside a runtime it is dropped on the spot.
 //! - An instance that was spoiled, or whose lease was just dropped, is never leased again.
 //!
 //! The pool logs nothing: the manager, which knows the app's name, logs its own errors.
@@ -73,11 +73,25 @@ pub trait Manager: Send + Sync + 'static {
         false
     }
 
+    /// The same at once, if that takes no more than a few microseconds: it is done by the task that ends the lease.
+    fn reset_at_once(&self, used: Self::Instance) -> AtOnce<Self::Instance> {
+        AtOnce::Later(used)
+    }
+
     /// The pool is asleep and has no instance: what is needed to make one may be given up until then. Called again and
     /// again as long as that is so. Returns whether anything was given up.
     fn rest(&self) -> bool {
         false
     }
+}
+
+/// What has come of a reset at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtOnce<I> {
+    /// The instance is as it was when it was first ready.
+    Done(I),
+    /// It takes longer: a task of its own has to do it.
+    Later(I),
 }
 
 /// How many instances a pool has, who may wait for one, and what happens after a lease.

@@ -16,6 +16,7 @@
 
 pub mod digest;
 mod envelope;
+pub mod instrument;
 mod kind;
 mod refusal;
 mod survey;
@@ -28,6 +29,8 @@ use serde::Serialize;
 use wasmparser::types::EntityType;
 use wasmparser::{Validator, WasmFeatures};
 
+use instrument::{Ineligible, Instrumented, Options, instrument};
+
 pub use digest::{Digest, Hasher};
 pub use kind::Kind;
 pub use refusal::{Cut, Reason, Refusal};
@@ -36,6 +39,23 @@ pub use survey::{Facts, Format, Listed, Memory, Table};
 /// The version of the line of steps; part of every artifact's key in the code cache.
 pub fn recipe() -> &'static str {
     "prepare-1"
+}
+
+/// Handles that the guest of an app that is rewound can have at once. Their numbers are part of the state that is put
+/// back, which takes time for each that there could be.
+const REWOUND_HANDLES: u32 = 64;
+
+/// The version of what is done in addition to an app that is to be rewound; part of its artifact's key.
+pub fn rewind_recipe() -> String {
+    format!("rewind-1, {REWOUND_HANDLES} handles")
+}
+
+/// The step that makes a checked component one whose instances can be rewound.
+///
+/// # Errors
+/// Something in it can't be put back.
+pub fn for_rewind(component: &[u8]) -> Result<Instrumented, Ineligible> {
+    instrument(component, &Options { handles: REWOUND_HANDLES })
 }
 
 /// An app that passed the check.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{AppConfig, Mode};
+use crate::engine::Reset;
 use crate::instance::Factory;
 use crate::metrics::ReleaseCounters;
 use crate::pool::{OnEnd, Policy, Pool};
@@ -25,6 +26,8 @@ pub struct Release {
     /// The file, as it is named below the apps folder.
     pub file: String,
     pub kind: Kind,
+    /// How its instances are brought back after a request.
+    pub reset: Reset,
     pub config: Arc<AppConfig>,
     pub mount: Mount,
     /// What the guest is told of its mount path: none at the root.

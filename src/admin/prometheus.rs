@@ -8,7 +8,7 @@ use crate::isolation::record::State;
 type Read = fn(&AppStatus) -> u64;
 
 /// The counters and gauges of each app: name, type, help, and how it is read.
-const APP_METRICS: [(&str, &str, &str, Read); 29] = [
+const APP_METRICS: [(&str, &str, &str, Read); 32] = [
     ("requests_total", "counter", "Requests routed to the app", |app| app.requests.requests),
     ("responses_2xx_total", "counter", "Responses of that class", |app| app.requests.responses_2xx),
     ("responses_3xx_total", "counter", "Responses of that class", |app| app.requests.responses_3xx),
@@ -66,6 +66,15 @@ const APP_METRICS: [(&str, &str, &str, Read); 29] = [
     }),
     ("instances_failed_total", "counter", "Attempts to make one that failed", |app| {
         instances(app, |stats| stats.failed)
+    }),
+    ("instances_rewound_total", "counter", "Instances put back in place", |app| {
+        release(app, |release| release.rewinds.map_or(0, |rewinds| rewinds.rewound))
+    }),
+    ("instances_not_rewound_total", "counter", "Instances that could not be, and were replaced", |app| {
+        release(app, |release| release.rewinds.map_or(0, |rewinds| rewinds.failed))
+    }),
+    ("rewinds_differing_total", "counter", "Instances that were not as at first after a rewind", |app| {
+        release(app, |release| release.rewinds.map_or(0, |rewinds| rewinds.differing))
     }),
     ("instances_discarded_total", "counter", "Instances dropped for good", |app| {
         instances(app, |stats| stats.discarded)

@@ -10,7 +10,7 @@ use super::answer::{Answer, Outcome};
 use crate::compare::{App, Asked};
 use crate::config::{AppConfig, HostConfig, Mode, Policy, Problem};
 use crate::engine::{
-    self, CacheError, CodeCache, CodeKind, CompileError, EngineKind, EngineSettings, Engines,
+    self, CacheError, CodeCache, CodeKind, CompileError, EngineKind, EngineSettings, Engines, Reset,
 };
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::instance::{
@@ -90,10 +90,10 @@ impl Subject {
             ..own
         });
         let checked = prepare::check(&app.bytes)?;
-        let (kind, code_kind) = (checked.kind, CodeKind::of(checked.kind));
+        let (kind, code_kind) = (checked.kind, CodeKind::of(checked.kind, Reset::Replace));
         let link = |error: wasmtime::Error| SubjectError::Link(format!("{error:#}"));
         let engines = Engines::new(EngineSettings { instances: INSTANCES, ..settings }).map_err(link)?;
-        let engine = engines.get(EngineKind::of(kind)).map_err(link)?;
+        let engine = engines.get(EngineKind::of(kind, Reset::Replace)).map_err(link)?;
         let cache = CodeCache::open(&host.cache.dir, host.cache.max_size)?;
         let loaded = cache.code(engine, &app.bytes, code_kind, checked.digest.as_bytes())?;
         let code = AppCode::link(kind, &loaded.code).map_err(link)?;

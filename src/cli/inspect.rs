@@ -1,5 +1,6 @@
 //! `hostler inspect FILE`: what a file is.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use super::Exit;
 use crate::config::Mode;
+use crate::prepare::instrument::{Manifest, Options, instrument};
 use crate::prepare::{self, Checked};
 
 #[derive(Debug, Args)]
@@ -25,6 +27,15 @@ struct Report {
     checked: Checked,
     /// The modes that the file may run in.
     modes: Vec<Mode>,
+    rewind: Rewind,
+}
+
+/// Whether an instance of it can be put back in place.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Rewind {
+    Possible(Manifest),
+    Impossible(String),
 }
 
 impl Inspect {
@@ -34,14 +45,10 @@ impl Inspect {
         match prepare::check(&bytes) {
             Ok(checked) => {
                 let modes = Mode::ALL.into_iter().filter(|mode| mode.check(checked.kind).is_ok()).collect();
-                let report = Report { checked, modes };
+                let report = Report { checked, modes, rewind: Rewind::of(&bytes) };
                 match self.json {
                     true => println!("{}", serde_json::to_string_pretty(&report)?),
-                    false => println!(
-                        "{}modes          {}",
-                        report.checked,
-                        report.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")
-                    ),
+                    false => println!("{report}"),
                 }
                 Ok(Exit::Success)
             }
@@ -49,6 +56,33 @@ impl Inspect {
                 println!("{}: {refusal}", self.file.display());
                 Ok(Exit::Failed)
             }
+        }
+    }
+}
+
+impl Rewind {
+    fn of(bytes: &[u8]) -> Rewind {
+        match instrument(bytes, &Options::default()) {
+            Ok(instrumented) => Rewind::Possible(instrumented.manifest),
+            Err(reason) => Rewind::Impossible(reason.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}modes          {}",
+            self.checked,
+            self.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")
+        )?;
+        match &self.rewind {
+            Rewind::Possible(Manifest { memories, globals, tables, handles }) => write!(
+                f,
+                "rewind         possible: memories {memories}, globals {globals}, tables {tables}, handles {handles}"
+            ),
+            Rewind::Impossible(reason) => write!(f, "rewind         not possible: {reason}"),
         }
     }
 }

@@ -134,7 +134,7 @@ impl Request<'_> {
         let reset = self.own.reset.as_ref().or(defaults.reset.as_ref());
         AppConfig {
             mode,
-            reset: reset.map_or(Reset::Replace, |given| given.value),
+            reset: reset.map_or(Reset::Auto, |given| given.value),
             hosts: self.hosts(),
             path: self.path(),
             env: defaults

@@ -320,7 +320,7 @@ proptest! {
 #[test]
 fn a_default_app_has_the_documented_numbers() {
     let config = Policy::default().app_config("shop", None).unwrap();
-    assert_eq!((config.mode, config.reset), (Mode::Pooled, Reset::Replace));
+    assert_eq!((config.mode, config.reset), (Mode::Pooled, Reset::Auto));
     assert_eq!(
         (config.min_instances, config.max_instances, config.idle_time),
         (1, None, Duration::from_secs(60))

@@ -163,9 +163,10 @@ pub(super) fn requests(value: &DeValue<'_>) -> Result<MaxRequests, String> {
 
 pub(super) fn reset(value: &DeValue<'_>) -> Result<Reset, String> {
     match string(value, "auto")? {
-        "auto" | "replace" => Ok(Reset::Replace),
-        "rewind" => Err("reset rewind is not available in this version, use auto or replace".to_owned()),
-        other => Err(unknown("reset", other, &["auto", "replace"])),
+        "auto" => Ok(Reset::Auto),
+        "replace" => Ok(Reset::Replace),
+        "rewind" => Ok(Reset::Rewind),
+        other => Err(unknown("reset", other, &["auto", "replace", "rewind"])),
     }
 }
 

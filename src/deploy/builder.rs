@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +18,7 @@ use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
 use crate::config::{self, AppConfig, Mode, Problem};
 use crate::engine::{
-    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Source, units,
+    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Reset, Source, units,
 };
 use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, LinkedCode, MakeError};
@@ -49,6 +49,8 @@ pub enum DeployError {
     Mode(#[from] config::ModeError),
     #[error("its pool can't be made: {0}")]
     Pool(#[from] PolicyError),
+    #[error("reset = \"rewind\" is for wasi:http 0.2 apps, and it is a {0} app: leave that out")]
+    Reset(Kind),
     #[error("its first instances can't be made: {0}")]
     Start(#[from] PrewarmError<MakeError>),
     #[error("{0}")]
@@ -81,6 +83,8 @@ pub struct Sources {
 /// Makes releases. One for the host; cheap to share.
 pub struct Builder {
     pub engines: Arc<EnginesInUse>,
+    /// Tells the deployer that live releases have to be made again in other engines, or otherwise.
+    pub engines_replaced: Arc<Notify>,
     pub cache: Arc<CodeCache>,
     /// What is deployed is kept there; `None` if nothing can be.
     pub store: Option<Arc<Store>>,
@@ -137,10 +141,11 @@ impl Builder {
         let checked = prepare::check_known(&wasm)?;
         config.mode.check(checked.kind)?;
         let engines = self.engines()?;
-        let engine = engines.get(EngineKind::of(checked.kind)).map_err(link_error)?;
+        let reset = decide_reset(&config, checked.kind, &engines)?;
+        let engine = engines.get(EngineKind::of(checked.kind, reset)).map_err(link_error)?;
         let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
-        let compile = || self.compile(&engines, checked.kind, &wasm, standing, asked);
-        let kind = CodeKind::of(checked.kind);
+        let compile = || self.compile(&engines, (checked.kind, reset), &wasm, standing, asked);
+        let kind = CodeKind::of(checked.kind, reset);
         let (code, origin) = if config.mode == Mode::Cold {
             // Compiled once all the same: a deploy that could never answer is refused now.
             let code = crate::engine::load_bytes(engine, &compile()?, kind)?;
@@ -161,12 +166,12 @@ impl Builder {
     fn compile(
         &self,
         engines: &Engines,
-        kind: Kind,
+        what: (Kind, Reset),
         wasm: &[u8],
         standing: Standing,
         asked: Asked,
     ) -> Result<Vec<u8>, CompileError> {
-        self.compiler.compile_in_turn(&self.control, standing, asked, engines, kind, wasm)
+        self.compiler.compile_in_turn(&self.control, standing, asked, engines, what, wasm)
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
@@ -182,7 +187,10 @@ impl Builder {
         let factory = match code {
             PreparedCode::Loaded(code) => {
                 let code = AppCode::link(checked.kind, &code).map_err(link_error)?;
-                Factory::new(engines, LinkedCode::new(code, shelf::Kept::of(self, &checked)), policy)
+                {
+                    let linked = LinkedCode::new(code, shelf::Kept::of(self, &checked));
+                    Factory::new(engines, linked, policy).telling(self.engines_replaced.clone())
+                }
             }
             PreparedCode::Cold(wasm) => {
                 let (compiling, cores) = (self.compiling.clone(), self.budget.cores().clone());
@@ -194,7 +202,7 @@ impl Builder {
             Mode::Resident => factory.resident(self.serving.clone()),
             _ => factory,
         };
-        let units = units(&checked.facts);
+        let (units, reset) = (units(&checked.facts), factory.way_of_reset());
         let room = self.budget.units().checked_div(units).unwrap_or(0);
         let policy = pool_policy(&config, room);
         let max_instances = policy.max;
@@ -205,6 +213,7 @@ impl Builder {
             units,
             forwarded_prefix: Release::forwarded_prefix(&mount),
             kind: checked.kind,
+            reset,
             code: origin,
             files: public.map(Arc::new),
             downloads: TaskTracker::new(),
@@ -240,6 +249,29 @@ pub fn mount(app: &str, config: &AppConfig) -> Result<Mount, DeployError> {
         Some(path) => Mount::parse(path)?,
         None => Mount::of_app(app)?,
     })
+}
+
+/// What `auto` is: `rewind` has to prove itself first where it is asked for.
+const AUTO: Reset = Reset::Replace;
+
+/// How the instances of a release are brought back.
+///
+/// # Errors
+/// What was asked for is not for such an app.
+fn decide_reset(config: &AppConfig, kind: Kind, engines: &Engines) -> Result<Reset, DeployError> {
+    let asked = match config.reset {
+        config::Reset::Auto => AUTO,
+        config::Reset::Replace => Reset::Replace,
+        config::Reset::Rewind => Reset::Rewind,
+    };
+    // The other modes reset nothing.
+    if asked == Reset::Replace || config.mode != Mode::Pooled {
+        return Ok(Reset::Replace);
+    }
+    if kind != Kind::Http02 {
+        return Err(DeployError::Reset(kind));
+    }
+    Ok(if engines.proves_rewind() { Reset::Rewind } else { Reset::Replace })
 }
 
 struct Prepared {

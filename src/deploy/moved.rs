@@ -20,7 +20,7 @@ impl Builder {
         let (builder, release, engines) = (self.clone(), live.clone(), self.engines()?);
         let factory = tokio::task::spawn_blocking(move || {
             let load = |engine: &wasmtime::Engine, code: &Code| {
-                let kind = CodeKind::of(release.kind);
+                let kind = CodeKind::of(release.kind, release.reset);
                 let digest = release.digest.as_bytes();
                 let loaded = builder.cache.code_with(engine, kind, digest, || code.payload())?;
                 Ok(loaded.code)
@@ -28,6 +28,8 @@ impl Builder {
             release.pool.manager().moved(&engines, load)
         });
         let factory = factory.await?.map_err(|error| DeployError::Link(format!("{error:#}")))?;
+        let factory = factory.telling(self.engines_replaced.clone());
+        let reset = factory.way_of_reset();
         let policy = pool_policy(&live.config, live.max_instances);
         let pool = Pool::new(&live.app, factory, policy, live.units, &self.budget)?;
         match pool.prewarm().await {
@@ -41,6 +43,7 @@ impl Builder {
             digest: live.digest,
             file: live.file.clone(),
             kind: live.kind,
+            reset,
             config: live.config.clone(),
             mount: live.mount.clone(),
             forwarded_prefix: live.forwarded_prefix.clone(),

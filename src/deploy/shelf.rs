@@ -10,7 +10,7 @@ use super::builder::Builder;
 use super::store::Store;
 use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
-use crate::engine::{CodeCache, CodeKind, CompileError, EngineKind, Engines, Key, Loaded};
+use crate::engine::{CodeCache, CodeKind, CompileError, EngineKind, Engines, Key, Loaded, Reset};
 use crate::instance::Shelf;
 use crate::prepare::{Checked, Digest, Kind};
 
@@ -36,7 +36,7 @@ impl Kept {
         }))
     }
 
-    fn compile(&self, engines: &Engines) -> Result<Vec<u8>, CompileError> {
+    fn compile(&self, engines: &Engines, reset: Reset) -> Result<Vec<u8>, CompileError> {
         tracing::warn!(
             digest = %self.digest,
             "the code of an app that was idle is in the code cache no more and is compiled again: raise max_size under \
@@ -50,20 +50,27 @@ impl Kept {
         // A request waits for it.
         let asked = Asked::default();
         asked.note();
-        self.compiler.compile_in_turn(&self.control, Standing::Ready, asked, engines, self.kind, &wasm)
+        self.compiler.compile_in_turn(
+            &self.control,
+            Standing::Ready,
+            asked,
+            engines,
+            (self.kind, reset),
+            &wasm,
+        )
     }
 }
 
 impl Shelf for Kept {
-    fn has(&self, engine: &Engine) -> bool {
-        let key = Key::new(engine, CodeKind::of(self.kind), self.digest.as_bytes());
+    fn has(&self, engine: &Engine, reset: Reset) -> bool {
+        let key = Key::new(engine, CodeKind::of(self.kind, reset), self.digest.as_bytes());
         self.cache.has(&key) && self.store.has(self.digest)
     }
 
-    fn load(&self, engines: &Engines) -> Result<Loaded, CompileError> {
-        let engine = engines.get(EngineKind::of(self.kind));
+    fn load(&self, engines: &Engines, reset: Reset) -> Result<Loaded, CompileError> {
+        let engine = engines.get(EngineKind::of(self.kind, reset));
         let engine = engine.map_err(|error| CompileError::Compile(format!("{error:#}")))?;
-        let compile = || self.compile(engines);
-        self.cache.code_with(engine, CodeKind::of(self.kind), self.digest.as_bytes(), compile)
+        let compile = || self.compile(engines, reset);
+        self.cache.code_with(engine, CodeKind::of(self.kind, reset), self.digest.as_bytes(), compile)
     }
 }

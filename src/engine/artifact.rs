@@ -1,8 +1,8 @@
 //! An artifact: an app's machine code as Wasmtime precompiled it, with a trailer of ours behind it.
 //!
 //! ```text
-//! payload: an ELF file made by Wasmtime        | trailer, 88 bytes, numbers little-endian
-//!                                              | magic 8 | format u32 | kind u32 | payload length u64 | key 32 | SHA-256 of the payload 32
+//! payload: an ELF file made by Wasmtime (and   | trailer, 88 bytes, numbers little-endian
+//! a manifest of 16 bytes if it is to be rewound)| magic 8 | format u32 | kind u32 | payload length u64 | key 32 | SHA-256 of the payload 32
 //! ```
 //!
 //! The payload comes first because Wasmtime maps the file from its first byte on and wants the ELF header there;
@@ -20,6 +20,8 @@
 //! Loading an artifact means running it. A digest finds torn and rotten files, not forged ones: what protects
 //! the code is who may write it.
 
+mod manifest;
+
 use std::fmt;
 use std::fs::File;
 use std::hash::{self, Hash};
@@ -34,8 +36,10 @@ use std::time::Duration;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use super::Reset;
 use super::thread::give_way_to_all;
 use crate::config::units::{format_duration, format_size};
+use crate::prepare::instrument::{Instrumented, Manifest};
 use crate::prepare::{self, Digest, Hasher};
 
 /// Version of the trailer's layout.
@@ -44,19 +48,22 @@ const MAGIC: [u8; 8] = *b"HOSTLERa";
 /// Length of the trailer in bytes.
 pub(super) const TRAILER_LEN: usize = 88;
 
-/// What the bytes of an app are to Wasmtime.
+/// What the bytes of an app are compiled to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CodeKind {
     Module,
     Component,
+    /// A component that is prepared to be rewound: the line of preparation instruments it first.
+    Instrumented,
 }
 
 impl CodeKind {
-    /// What an app of this kind is compiled as.
-    pub fn of(kind: prepare::Kind) -> CodeKind {
-        match kind {
-            prepare::Kind::CommandModule => CodeKind::Module,
-            _ => CodeKind::Component,
+    /// What an app of this kind is compiled as, if its instances are brought back so.
+    pub fn of(kind: prepare::Kind, reset: Reset) -> CodeKind {
+        match (reset, kind) {
+            (Reset::Rewind, _) => CodeKind::Instrumented,
+            (Reset::Replace, prepare::Kind::CommandModule) => CodeKind::Module,
+            (Reset::Replace, _) => CodeKind::Component,
         }
     }
 }
@@ -66,13 +73,15 @@ impl CodeKind {
 pub enum Code {
     Component(Component),
     Module(Module),
+    /// And what of it can be put back.
+    Instrumented(Component, Manifest),
 }
 
 impl Code {
     /// The engine that the code was loaded into, and the only one that can run it.
     pub fn engine(&self) -> &Engine {
         match self {
-            Code::Component(component) => component.engine(),
+            Code::Component(component) | Code::Instrumented(component, _) => component.engine(),
             Code::Module(module) => module.engine(),
         }
     }
@@ -82,6 +91,9 @@ impl Code {
         let payload = match self {
             Code::Component(component) => component.serialize(),
             Code::Module(module) => module.serialize(),
+            Code::Instrumented(component, manifest) => {
+                component.serialize().map(|payload| manifest::append(payload, manifest))
+            }
         };
         payload.map_err(|error| CompileError::Load(format!("{error:#}")))
     }
@@ -99,6 +111,9 @@ impl Key {
     pub fn new(engine: &Engine, kind: CodeKind, digest: &[u8; 32]) -> Key {
         let mut hasher = KeyHasher::of("hostler artifact");
         hasher.0.update(prepare::recipe());
+        if kind == CodeKind::Instrumented {
+            hasher.0.update(prepare::rewind_recipe());
+        }
         hasher.0.update(kind.tag().to_le_bytes());
         hasher.0.update(digest);
         // Covers Wasmtime's own version, the CPU's features and every setting that shapes code.
@@ -168,6 +183,15 @@ pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>,
     threads.install(|| precompile(engine, bytes, kind))
 }
 
+/// The same of a checked component that is to be rewound: instruments it first.
+pub fn compile_instrumented(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let Instrumented { wasm, manifest } = prepare::for_rewind(bytes).map_err(|reason| {
+        CompileError::Refused(format!("it can't be rewound: {reason}; use reset = \"replace\""))
+    })?;
+    let payload = compile(engine, &wasm, CodeKind::Instrumented)?;
+    Ok(manifest::append(payload, &manifest))
+}
+
 /// Compiles and loads checked bytes for one use, and does with the code what is to be done: all in threads that give way
 /// to all others, unless it is `urgent`. Blocks for as long as that takes.
 ///
@@ -206,7 +230,7 @@ fn no_threads(error: impl fmt::Display) -> CompileError {
 
 fn precompile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
     let compiled = match kind {
-        CodeKind::Component => engine.precompile_component(bytes),
+        CodeKind::Component | CodeKind::Instrumented => engine.precompile_component(bytes),
         CodeKind::Module => engine.precompile_module(bytes),
     };
     compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))
@@ -240,7 +264,7 @@ pub(super) fn trailer(key: &Key, payload: &[u8]) -> [u8; TRAILER_LEN] {
 /// what is run. The caller vouches that only we can have written it.
 pub(super) fn load(engine: &Engine, file: &File, key: &Key) -> Result<Code, Flaw> {
     let payload_len = verify(file, key)?;
-    match map(engine, file, key.kind) {
+    match map(engine, file, key.kind, payload_len) {
         Ok(code) => Ok(code),
         // Executable mappings of files can be forbidden where anonymous ones are not: on a `noexec` mount or by
         // a security module. Then the code is copied.
@@ -281,7 +305,7 @@ fn digest(file: &File, len: u64) -> io::Result<Digest> {
 }
 
 /// Maps the verified file itself: privately, so that nothing written to the mapping reaches the file.
-fn map(engine: &Engine, file: &File, kind: CodeKind) -> wasmtime::Result<Code> {
+fn map(engine: &Engine, file: &File, kind: CodeKind, payload_len: u64) -> wasmtime::Result<Code> {
     // A component can be loaded from a path only. This one leads to the open file, not to what now has its name.
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     // SAFETY: the file holds the unchanged output of `precompile_component` or `precompile_module`: its digest was
@@ -292,6 +316,11 @@ fn map(engine: &Engine, file: &File, kind: CodeKind) -> wasmtime::Result<Code> {
         match kind {
             CodeKind::Component => Component::deserialize_file(engine, path).map(Code::Component),
             CodeKind::Module => Module::deserialize_file(engine, path).map(Code::Module),
+            CodeKind::Instrumented => {
+                let manifest = manifest::read(file, payload_len)?;
+                Component::deserialize_file(engine, path)
+                    .map(|component| Code::Instrumented(component, manifest))
+            }
         }
     }
 }
@@ -316,6 +345,11 @@ fn deserialize(engine: &Engine, payload: &[u8], kind: CodeKind) -> wasmtime::Res
         match kind {
             CodeKind::Component => Component::deserialize(engine, payload).map(Code::Component),
             CodeKind::Module => Module::deserialize(engine, payload).map(Code::Module),
+            CodeKind::Instrumented => {
+                let (payload, manifest) = manifest::split(payload)?;
+                Component::deserialize(engine, payload)
+                    .map(|component| Code::Instrumented(component, manifest))
+            }
         }
     }
 }
@@ -384,6 +418,7 @@ impl CodeKind {
         match self {
             CodeKind::Module => 1,
             CodeKind::Component => 2,
+            CodeKind::Instrumented => 3,
         }
     }
 }

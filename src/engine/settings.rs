@@ -1,6 +1,8 @@
 //! Every setting of the engines, in one place.
 
 use std::fmt;
+use std::num::NonZero;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use super::EngineKind;
 use super::address_space::{Footprint, plan};
+use super::rewound::{Creator, can_rewind};
 use crate::prepare::{self, Facts};
 
 /// Tables that one unit of the pool's budget stands for; an app with more takes more units.
@@ -26,6 +29,9 @@ const STACK: u64 = 2 << 20;
 /// Guard behind each linear memory: lets compiled code leave out bounds checks for accesses with small offsets.
 const MEMORY_GUARD: u64 = 32 << 20;
 
+/// Comparing a small app's memory takes longer than all else that its rewind does.
+const SELDOM: NonZero<u64> = NonZero::new(1000).unwrap();
+
 /// Where an instance's memories, tables and stacks come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,7 +42,7 @@ pub enum Allocation {
     OnDemand,
 }
 
-/// The settings of both engines. Whatever changes compiled code enters the code cache's keys by way of Wasmtime's
+/// The settings of all engines. Whatever changes compiled code enters the code cache's keys by way of Wasmtime's
 /// compatibility hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineSettings {
@@ -55,6 +61,10 @@ pub struct EngineSettings {
     /// Ask the kernel which pages a guest has touched. Off: on this line of Wasmtime the question misses pages that
     /// are swapped out or just being migrated, which then keep the previous guest's bytes.
     pub pagemap_scan: bool,
+    /// Apps may be rewound, if the machine can do that.
+    pub rewind: bool,
+    /// One in so many instances that were rewound is compared with its first-ready state.
+    pub compared: NonZero<u64>,
     /// How often a guest that runs is interrupted, if none was lately; else eight times as often.
     pub epoch_tick: Duration,
     /// Used instances are not reset: for the tests that have to find just that. No release build has it.
@@ -86,6 +96,8 @@ impl Default for EngineSettings {
             memory_keep_resident: 128 << 10,
             table_keep_resident: 64 << 10,
             pagemap_scan: false,
+            rewind: true,
+            compared: if cfg!(debug_assertions) { NonZero::<u64>::MIN } else { SELDOM },
             epoch_tick: Duration::from_millis(2),
             #[cfg(debug_assertions)]
             reset_is_broken: false,
@@ -109,18 +121,24 @@ impl EngineSettings {
         size.note
     }
 
-    /// The same with what decides how an instance is reset as simple as it can be: every memory, table and stack is
-    /// mapped afresh, so no byte of one instance is ever where another's was. Compiled code is the same.
+    /// The same with what decides how an instance is reset as simple as it can be: nothing is rewound, and every memory,
+    /// table and stack is mapped afresh, so no byte of one instance is ever where another's was. Compiled code is the same.
     pub fn safest(&self) -> EngineSettings {
         EngineSettings {
             allocation: Allocation::OnDemand,
             memory_keep_resident: 0,
             table_keep_resident: 0,
             pagemap_scan: false,
+            rewind: false,
             #[cfg(debug_assertions)]
             reset_is_broken: false,
             ..self.clone()
         }
+    }
+
+    /// Whether apps can be rewound.
+    pub fn can_rewind(&self) -> bool {
+        self.rewind && can_rewind().is_ok()
     }
 
     /// An engine that compiles the same code as a host's with these settings, and runs none: without the address space
@@ -142,9 +160,18 @@ impl EngineSettings {
             // Frames of a trap are for the log; the machine's own unwinder needs nothing of them.
             .native_unwind_info(false)
             .allocation_strategy(match self.allocation {
+                // What is rewound is made seldom, and its memories are our own.
+                _ if kind == EngineKind::Rewound => InstanceAllocationStrategy::OnDemand,
                 Allocation::Pooling => InstanceAllocationStrategy::Pooling(self.pooling()),
                 Allocation::OnDemand => InstanceAllocationStrategy::OnDemand,
             });
+        if kind == EngineKind::Rewound {
+            config
+                .with_host_memory(Arc::new(Creator))
+                .memory_init_cow(false)
+                // The host knows where a memory is. The reservation covers the highest limit that any app is granted.
+                .memory_may_move(false);
+        }
         config
     }
 
@@ -186,12 +213,17 @@ impl fmt::Display for EngineSettings {
         write!(
             f,
             "reset by replace: {allocation} allocator, {} instances, {} MiB reserved per memory, kept resident: {} KiB \
-             per memory and {} KiB per table, pagemap_scan {}",
+             per memory and {} KiB per table, pagemap_scan {}; rewind {}",
             self.instances,
             self.memory_reservation >> 20,
             self.memory_keep_resident >> 10,
             self.table_keep_resident >> 10,
             if self.pagemap_scan { "ON (unsafe on this Wasmtime)" } else { "off" },
+            match (self.rewind, can_rewind()) {
+                (false, _) => "off".to_owned(),
+                (true, Ok(())) => "possible".to_owned(),
+                (true, Err(why)) => format!("not possible on this machine ({why}): it is replace instead"),
+            },
         )
     }
 }

@@ -11,11 +11,12 @@ use super::measured::Measured;
 use super::outbound::{OutboundClient, OutboundLimits};
 use super::{
     Answer, AppCode, Client, Factory, GuestBody, GuestRequest, Instance, InstancePolicy, LinkedCode,
-    MakeError,
+    MakeError, RewindStatus,
 };
 use crate::config::Policy;
-use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines};
+use crate::engine::{self, CodeCache, CodeKind, EngineKind, EngineSettings, Engines, Reset};
 use crate::metrics::AppCounters;
+use crate::pool::AtOnce;
 use crate::prepare;
 use crate::router::Mount;
 
@@ -30,11 +31,28 @@ impl App {
     /// # Errors
     /// What a deploy would fail with.
     pub fn load(wasm: &[u8], settings: EngineSettings, cache: &CodeCache) -> anyhow::Result<App> {
+        App::load_for(Reset::Replace, wasm, settings, cache)
+    }
+
+    /// The same for instances that are brought back so.
+    ///
+    /// # Errors
+    /// As [`App::load`].
+    pub fn load_for(
+        reset: Reset,
+        wasm: &[u8],
+        settings: EngineSettings,
+        cache: &CodeCache,
+    ) -> anyhow::Result<App> {
         let checked = prepare::check(wasm)?;
         let failed = |error: wasmtime::Error| anyhow!("{error:#}");
         let engines = Engines::new(settings).map_err(failed)?;
-        let engine = engines.get(EngineKind::of(checked.kind)).map_err(failed)?;
-        let loaded = cache.code(engine, wasm, CodeKind::of(checked.kind), checked.digest.as_bytes())?;
+        let engine = engines.get(EngineKind::of(checked.kind, reset)).map_err(failed)?;
+        let kind = CodeKind::of(checked.kind, reset);
+        let loaded = cache.code_with(engine, kind, checked.digest.as_bytes(), || match reset {
+            Reset::Replace => engine::compile(engine, wasm, kind),
+            Reset::Rewind => engine::compile_instrumented(engine, wasm),
+        })?;
         let config =
             Policy::default().app_config("bench", None).map_err(|problems| anyhow!("{problems:?}"))?;
         let outbound =
@@ -53,6 +71,22 @@ impl App {
     /// The app can't be instantiated.
     pub async fn make(&self) -> Result<Instance, MakeError> {
         self.factory.instance().await
+    }
+
+    /// Brings an instance back, at once if it is one of those with which the host does so.
+    ///
+    /// # Errors
+    /// The app can't be instantiated.
+    pub async fn reset(&self, used: Instance) -> Result<Instance, MakeError> {
+        match self.factory.reset_instance_at_once(used) {
+            AtOnce::Done(instance) => Ok(instance),
+            AtOnce::Later(used) => self.factory.reset_instance(used).await,
+        }
+    }
+
+    /// How many instances have been rewound, and how many could not be.
+    pub fn rewinds(&self) -> RewindStatus {
+        self.factory.rewinds().unwrap_or_default()
     }
 
     /// `GET /` to the end of the guest; the body of its answer.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use wasmtime::Store;
 use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -16,12 +16,13 @@ use super::clock::CpuClock;
 use super::linked::LinkedCode;
 use super::measured::Measured;
 use super::resident::Resident;
+use super::rewound::{RewindStatus, Rewinds, Rewound, RewoundCode};
 use super::state::{Abi, HostState, InstancePolicy};
 use super::{Entry, Instance, Runner};
 use crate::config::{AppConfig, Mode};
-use crate::engine::{Code, CodeKind, EngineKind, Engines, compile_once};
+use crate::engine::{Code, CodeKind, EngineKind, Engines, Reset, compile_once};
 use crate::metrics::AppCounters;
-use crate::pool::{self, Cores};
+use crate::pool::{self, AtOnce, Cores};
 use crate::prepare::Kind;
 
 /// How long an app's start functions may take, whatever its `request_timeout`.
@@ -44,6 +45,8 @@ pub enum AppCode {
     Http03(p3::bindings::ServicePre<HostState>),
     CommandModule(wasmtime::InstancePre<HostState>),
     CommandComponent(CommandPre<HostState>),
+    /// A wasi:http 0.2 app whose instances are rewound.
+    Rewound(RewoundCode),
 }
 
 impl AppCode {
@@ -67,6 +70,9 @@ impl AppCode {
                 let linker = component_linker(component.engine())?;
                 Ok(AppCode::CommandComponent(CommandPre::new(linker.instantiate_pre(component)?)?))
             }
+            (Kind::Http02, Code::Instrumented(component, manifest)) => {
+                Ok(AppCode::Rewound(RewoundCode::link(component, *manifest)?))
+            }
             (Kind::CommandModule, Code::Module(module)) => {
                 let mut linker = wasmtime::Linker::new(module.engine());
                 wasmtime_wasi::p1::add_to_linker_async(&mut linker, HostState::p1)?;
@@ -85,10 +91,17 @@ impl AppCode {
 
     pub(super) fn kind(&self) -> Kind {
         match self {
-            AppCode::Http02(_) => Kind::Http02,
+            AppCode::Http02(_) | AppCode::Rewound(_) => Kind::Http02,
             AppCode::Http03(_) => Kind::Http03,
             AppCode::CommandModule(_) => Kind::CommandModule,
             AppCode::CommandComponent(_) => Kind::CommandComponent,
+        }
+    }
+
+    pub(super) fn reset(&self) -> Reset {
+        match self {
+            AppCode::Rewound(_) => Reset::Rewind,
+            _ => Reset::Replace,
         }
     }
 
@@ -99,6 +112,7 @@ impl AppCode {
             AppCode::Http03(pre) => Code::Component(pre.instance_pre().component().clone()),
             AppCode::CommandModule(pre) => Code::Module(pre.module().clone()),
             AppCode::CommandComponent(pre) => Code::Component(pre.instance_pre().component().clone()),
+            AppCode::Rewound(code) => Code::Instrumented(code.pre.component().clone(), code.manifest),
         }
     }
 
@@ -108,12 +122,23 @@ impl AppCode {
             AppCode::Http03(pre) => pre.engine(),
             AppCode::CommandModule(pre) => pre.module().engine(),
             AppCode::CommandComponent(pre) => pre.engine(),
+            AppCode::Rewound(code) => code.pre.engine(),
+        }
+    }
+
+    /// Handles of resources that a guest may have at once.
+    fn handles(&self, policy: &InstancePolicy) -> usize {
+        match self {
+            // As many as are put back.
+            AppCode::Rewound(code) => usize::try_from(code.manifest.handles).unwrap_or(usize::MAX),
+            _ => policy.config.resource_limit,
         }
     }
 
     async fn instantiate(&self, policy: &Arc<InstancePolicy>) -> wasmtime::Result<Instance> {
         let begun = Instant::now();
         let mut store = new_store(self.engine(), policy, self.abi());
+        store.set_max_component_handles(self.handles(policy));
         let clock = store.data().clock.clone();
         policy.counters.add_upkeep(begun.elapsed());
         let _cost = StartCost { clock: clock.clone(), counters: &policy.counters };
@@ -122,8 +147,12 @@ impl AppCode {
         Ok(Instance::new(store, entry, policy.clone()))
     }
 
-    async fn enter(&self, mut store: &mut Store<HostState>) -> wasmtime::Result<Entry> {
-        Ok(match self {
+    async fn enter(&self, mut store: &mut Store<HostState>) -> wasmtime::Result<(Entry, Option<Rewound>)> {
+        let entry = match self {
+            AppCode::Rewound(code) => {
+                let (entry, rewound) = code.enter(store).await?;
+                return Ok((entry, Some(rewound)));
+            }
             AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(store).await?),
             AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(store).await?),
             AppCode::CommandComponent(pre) => Entry::CommandComponent(pre.instantiate_async(store).await?),
@@ -131,7 +160,8 @@ impl AppCode {
                 let instance = pre.instantiate_async(&mut store).await?;
                 Entry::CommandModule(instance.get_typed_func(&mut store, "_start")?)
             }
-        })
+        };
+        Ok((entry, None))
     }
 }
 
@@ -167,9 +197,10 @@ impl ColdCode {
         let urgent = self.cores.lane().is_starved();
         let compiled = tokio::task::spawn_blocking(move || {
             let _presence = presence;
-            let engine = engines.get(EngineKind::of(kind)).map_err(|error| error.to_string())?;
+            let engine =
+                engines.get(EngineKind::of(kind, Reset::Replace)).map_err(|error| error.to_string())?;
             let link = |code| AppCode::link(kind, &code).map_err(|error| format!("{error:#}"));
-            compile_once(engine, &wasm, CodeKind::of(kind), urgent, link)
+            compile_once(engine, &wasm, CodeKind::of(kind, Reset::Replace), urgent, link)
                 .map_err(|error| error.to_string())?
         });
         match compiled.await {
@@ -187,6 +218,7 @@ pub struct Factory {
     policy: Arc<InstancePolicy>,
     /// Mode `resident`: the instances that requests share.
     resident: Option<Arc<Resident>>,
+    rewinds: Rewinds,
 }
 
 enum CodeSource {
@@ -251,6 +283,30 @@ impl Factory {
         &self.engines
     }
 
+    /// Who is told when rewind is no longer to be trusted.
+    pub fn telling(mut self, distrusted: Arc<Notify>) -> Factory {
+        self.rewinds.distrusted = distrusted;
+        self
+    }
+
+    /// Its instances are rewound, and should not be any more: they have to be made again as others are.
+    pub fn is_outdated(&self) -> bool {
+        self.way_of_reset() == Reset::Rewind && !self.engines.may_rewind()
+    }
+
+    /// How its instances are brought back.
+    pub fn way_of_reset(&self) -> Reset {
+        match &self.source {
+            CodeSource::Linked(code) => code.reset(),
+            CodeSource::Cold(_) => Reset::Replace,
+        }
+    }
+
+    /// How its instances have been rewound, if they are.
+    pub fn rewinds(&self) -> Option<RewindStatus> {
+        (self.way_of_reset() == Reset::Rewind).then(|| self.rewinds.snapshot())
+    }
+
     /// Is there code in memory to make instances of?
     pub fn has_code(&self) -> bool {
         match &self.source {
@@ -270,6 +326,9 @@ impl Factory {
     ) -> wasmtime::Result<Factory> {
         let source = match &self.source {
             CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
+            CodeSource::Linked(code) if code.reset() == Reset::Rewind && !engines.may_rewind() => {
+                CodeSource::Linked(code.replaced()?)
+            }
             CodeSource::Linked(code) => CodeSource::Linked(code.moved(engines, load)?),
         };
         let moved = Factory::of(engines.clone(), source, self.policy.clone());
@@ -279,8 +338,29 @@ impl Factory {
         })
     }
 
+    /// Puts an instance back, or makes another one in its place.
+    ///
+    /// # Errors
+    /// See [`MakeError`].
+    pub(super) async fn reset_instance(&self, mut used: Instance) -> Result<Instance, MakeError> {
+        if used.can_be_put_back() && self.rewinds.put_back(&mut used, &self.engines) {
+            return Ok(used);
+        }
+        drop(used);
+        self.instance().await
+    }
+
+    /// The same if it takes no more than a few microseconds.
+    pub(super) fn reset_instance_at_once(&self, mut used: Instance) -> AtOnce<Instance> {
+        if used.is_quick() && self.rewinds.put_back(&mut used, &self.engines) {
+            AtOnce::Done(used)
+        } else {
+            AtOnce::Later(used)
+        }
+    }
+
     fn of(engines: Arc<Engines>, source: CodeSource, policy: Arc<InstancePolicy>) -> Factory {
-        Factory { engines, source, policy, resident: None }
+        Factory { engines, source, policy, resident: None, rewinds: Rewinds::default() }
     }
 
     async fn instantiate(&self, code: &AppCode) -> Result<Instance, MakeError> {
@@ -305,15 +385,29 @@ impl pool::Manager for Factory {
         }
     }
 
-    /// By `replace`: the used store goes, with all that the guest left in it, and a new one comes into the warm
-    /// slots of the allocator. Nothing is erased, so nothing can be forgotten.
+    /// By `rewind` where the release has that and the instance can be put back. Else by `replace`: the used store goes,
+    /// with all that the guest left in it, and a new one comes into the warm slots of the allocator. Nothing is erased, so
+    /// nothing can be forgotten.
     async fn reset(&self, used: Runner) -> Result<Runner, MakeError> {
         #[cfg(debug_assertions)]
         if self.engines.reset_is_broken() {
             return Ok(used);
         }
-        drop(used);
-        self.make().await
+        match used {
+            Runner::Instance(instance) => self.reset_instance(instance).await.map(Runner::Instance),
+            // Nothing is reset in its mode.
+            seat @ Runner::Seat(_) => Ok(seat),
+        }
+    }
+
+    fn reset_at_once(&self, used: Runner) -> AtOnce<Runner> {
+        match used {
+            Runner::Instance(instance) => match self.reset_instance_at_once(instance) {
+                AtOnce::Done(instance) => AtOnce::Done(Runner::Instance(instance)),
+                AtOnce::Later(instance) => AtOnce::Later(Runner::Instance(instance)),
+            },
+            seat @ Runner::Seat(_) => AtOnce::Later(seat),
+        }
     }
 
     /// Instances that are made anew or reset can't grow over their requests.
@@ -333,7 +427,7 @@ impl pool::Manager for Factory {
     }
 }
 
-fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+pub(super) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
@@ -343,7 +437,6 @@ fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostSt
 fn new_store(engine: &wasmtime::Engine, policy: &Arc<InstancePolicy>, abi: Abi) -> Store<HostState> {
     let mut store = Store::new(engine, HostState::new(policy, abi));
     store.limiter(|state| &mut state.limits);
-    store.set_max_component_handles(policy.config.resource_limit);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| store.data().clock.interrupted());

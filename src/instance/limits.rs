@@ -3,7 +3,7 @@
 use wasmtime::ResourceLimiter;
 
 /// Bounds what an instance may grow to. A refused growth is no error: the guest's `memory.grow` answers -1.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     memory_limit: usize,
     table_limit: usize,

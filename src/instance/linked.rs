@@ -6,24 +6,26 @@ use parking_lot::Mutex;
 use wasmtime::Engine;
 
 use super::factory::AppCode;
-use crate::engine::{Code, CompileError, EngineKind, Engines, Loaded};
+use crate::engine::{Code, CompileError, EngineKind, Engines, Loaded, Reset};
 use crate::prepare::Kind;
 
 /// Where the code of a release comes from when it has left memory.
 pub trait Shelf: Send + Sync {
     /// Is it there? Then it may leave memory.
-    fn has(&self, engine: &Engine) -> bool;
+    fn has(&self, engine: &Engine, reset: Reset) -> bool;
 
     /// Loads it. Blocks; if it is not there after all, for as long as it takes to make it again.
     ///
     /// # Errors
     /// It can't be made again.
-    fn load(&self, engines: &Engines) -> Result<Loaded, CompileError>;
+    fn load(&self, engines: &Engines, reset: Reset) -> Result<Loaded, CompileError>;
 }
 
 /// Linked code that leaves memory when it is told to, and comes back when it is asked for.
 pub struct LinkedCode {
     kind: Kind,
+    /// How instances of it are brought back.
+    reset: Reset,
     shelf: Option<Arc<dyn Shelf>>,
     here: Mutex<Option<Arc<AppCode>>>,
     /// Held while it is brought back.
@@ -33,11 +35,16 @@ pub struct LinkedCode {
 impl LinkedCode {
     /// `shelf`: `None` if it is to stay in memory.
     pub fn new(code: AppCode, shelf: Option<Arc<dyn Shelf>>) -> Arc<Self> {
-        Self::with(code.kind(), shelf, Some(code))
+        Self::with(code.kind(), code.reset(), shelf, Some(code))
     }
 
-    fn with(kind: Kind, shelf: Option<Arc<dyn Shelf>>, code: Option<AppCode>) -> Arc<Self> {
-        Arc::new(LinkedCode { kind, shelf, here: Mutex::new(code.map(Arc::new)), coming: Arc::default() })
+    fn with(kind: Kind, reset: Reset, shelf: Option<Arc<dyn Shelf>>, code: Option<AppCode>) -> Arc<Self> {
+        let here = Mutex::new(code.map(Arc::new));
+        Arc::new(LinkedCode { kind, reset, shelf, here, coming: Arc::default() })
+    }
+
+    pub fn reset(&self) -> Reset {
+        self.reset
     }
 
     /// As long as it is held it is in memory.
@@ -69,7 +76,7 @@ impl LinkedCode {
     /// Brings it back from disk. Blocks.
     fn bring_back(&self, engines: &Engines) -> Result<Arc<AppCode>, String> {
         let shelf = self.shelf.as_ref().ok_or("it left memory for nowhere")?;
-        let loaded = shelf.load(engines).map_err(|error| error.to_string())?;
+        let loaded = shelf.load(engines, self.reset).map_err(|error| error.to_string())?;
         let code = Arc::new(AppCode::link(self.kind, &loaded.code).map_err(|error| format!("{error:#}"))?);
         *self.here.lock() = Some(code.clone());
         tracing::debug!(took = ?loaded.took, "an app's code is in memory again");
@@ -80,7 +87,7 @@ impl LinkedCode {
     pub fn leave(&self) -> bool {
         let (Some(shelf), Some(code)) = (&self.shelf, self.in_memory()) else { return false };
         // Not under the lock: this looks at a disk.
-        shelf.has(code.engine()) && self.here.lock().take().is_some()
+        shelf.has(code.engine(), self.reset) && self.here.lock().take().is_some()
     }
 
     pub fn is_here(&self) -> bool {
@@ -100,10 +107,20 @@ impl LinkedCode {
         let moved = match self.in_memory() {
             None => None,
             Some(code) => {
-                let engine = engines.get(EngineKind::of(self.kind))?;
+                let engine = engines.get(EngineKind::of(self.kind, self.reset))?;
                 Some(AppCode::link(self.kind, &load(engine, &code.code())?)?)
             }
         };
-        Ok(Self::with(self.kind, self.shelf.clone(), moved))
+        Ok(Self::with(self.kind, self.reset, self.shelf.clone(), moved))
+    }
+
+    /// The same for instances that are brought back by `replace`: other code, so it comes from disk when it is first
+    /// asked for.
+    ///
+    /// # Errors
+    /// There is no other place to have it from than memory.
+    pub fn replaced(&self) -> wasmtime::Result<Arc<LinkedCode>> {
+        let shelf = self.shelf.clone().ok_or_else(|| wasmtime::format_err!("its bytes are kept nowhere"))?;
+        Ok(Self::with(self.kind, Reset::Replace, Some(shelf), None))
     }
 }

@@ -1,6 +1,7 @@
 //! The host's state in an instance's store: what a guest's calls into the host work on.
 //!
-//! It is made anew with every instance and never recycled, so nothing of one request can be left in it for the next.
+//! It is made anew with every instance, also with one that is put back in place, and never recycled, so nothing of one
+//! request can be left in it for the next. Only the clock stays, which stands at zero between two requests.
 
 use std::sync::{Arc, LazyLock};
 
@@ -70,6 +71,12 @@ pub enum Abi {
 impl HostState {
     pub fn new(policy: &InstancePolicy, abi: Abi) -> HostState {
         let config = &policy.config;
+        let limits = Limits::new(config.memory_limit, config.table_limit);
+        HostState::with(policy, abi, limits, CpuClock::new(config.cpu_time))
+    }
+
+    fn with(policy: &InstancePolicy, abi: Abi, limits: Limits, clock: Arc<CpuClock>) -> HostState {
+        let config = &policy.config;
         let log = GuestLog::new(policy.app.clone(), config.log_lines);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(config.header_limit);
@@ -79,9 +86,23 @@ impl HostState {
             wasi: Wasi::new(builder, abi, config.resource_limit),
             http,
             hooks: Hooks { outbound: policy.outbound.clone() },
-            limits: Limits::new(config.memory_limit, config.table_limit),
-            clock: CpuClock::new(config.cpu_time),
+            limits,
+            clock,
             log,
+        }
+    }
+
+    /// As for a new instance of a component whose limits stand so.
+    pub fn renew(&mut self, policy: &InstancePolicy, limits: Limits) {
+        *self = HostState::with(policy, Abi::Component, limits, self.clock.clone());
+    }
+
+    /// Whether nothing of the host's is held for the guest, such as a stream or a request.
+    pub fn has_no_resources(&self) -> bool {
+        match &self.wasi {
+            Wasi::Component { table, .. } => table.is_empty(),
+            // Its table has the files that it began with.
+            Wasi::Module(_) => false,
         }
     }
 

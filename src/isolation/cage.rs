@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::canary::{Canary, Sighting};
 use super::{CheckError, Finding};
 use crate::config::{AppConfig, Mode, Policy};
-use crate::engine::{self, CodeKind, EngineKind, Engines};
+use crate::engine::{self, CodeKind, EngineKind, Engines, Reset};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::instance::{
     AppCode, Client, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, LinkedCode,
@@ -166,7 +166,7 @@ impl Cage {
         engines: &Arc<Engines>,
         budget: &Budget,
     ) -> Result<Cage, CheckError> {
-        let (kind, code_kind) = (canary.kind(), CodeKind::of(canary.kind()));
+        let (kind, code_kind) = (canary.kind(), CodeKind::of(canary.kind(), Reset::Replace));
         let config = Arc::new(config(&canary, setup)?);
         let outbound = OutboundClient::new(OutboundLimits::default()).for_app(NAME, config.outbound.clone());
         let counters = AppCounters::new(NAME.into());
@@ -286,7 +286,8 @@ impl Cage {
 /// See [`CheckError`].
 pub fn compile(canary: &Canary, engine: &wasmtime::Engine) -> Result<Bytes, CheckError> {
     let wasm = canary.wasm().map_err(CheckError::of)?;
-    let payload = engine::compile(engine, &wasm, CodeKind::of(canary.kind())).map_err(CheckError::of)?;
+    let payload = engine::compile(engine, &wasm, CodeKind::of(canary.kind(), Reset::Replace))
+        .map_err(CheckError::of)?;
     Ok(payload.into())
 }
 

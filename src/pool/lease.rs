@@ -87,7 +87,7 @@ impl<M: Manager> Held<M> {
             Ended::Keep => self.put(),
             Ended::Reset => {
                 self.place.phase = Phase::Resetting;
-                self.reset();
+                self.reset_soon();
             }
             Ended::Discard => {
                 self.place.phase = Phase::Leaving;

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::shared::{Held, Make, Place, Shared, now};
+use super::shared::{Held, Life, Make, Place, Shared, now};
 use super::slots::Phase;
-use super::{LeaseError, Manager, PrewarmError, Tended};
+use super::{AtOnce, LeaseError, Manager, PrewarmError, Tended};
 
 impl<M: Manager> Shared<M> {
     pub(super) async fn prewarm(self: &Arc<Self>) -> Result<(), PrewarmError<M::Error>> {
@@ -94,9 +94,24 @@ impl<M: Manager> Shared<M> {
 }
 
 impl<M: Manager> Held<M> {
-    /// Resets the instance in a task of its own.
-    pub(super) fn reset(self) {
-        after_requests(reset(self));
+    /// Resets the instance, at once if that is cheap, else in a task of its own.
+    pub(super) fn reset_soon(self) {
+        let Held { instance, life, place } = self;
+        let begun = now();
+        match place.pool.manager.reset_at_once(instance) {
+            AtOnce::Later(instance) => after_requests(reset(Held { instance, life, place })),
+            AtOnce::Done(instance) => {
+                place.pool.took(begun);
+                Held::reset(instance, life, place).put();
+            }
+        }
+    }
+
+    /// An instance that was just reset: as new, but for the count of its leases.
+    fn reset(instance: M::Instance, before: Life, place: Place<M>) -> Self {
+        let mut held = Held::new(instance, place);
+        held.life.uses = before.uses;
+        held
     }
 
     /// Drops the instance in a task of its own: that takes as long as a small request.
@@ -152,10 +167,7 @@ async fn reset<M: Manager>(used: Held<M>) {
     let result = place.pool.manager.reset(instance).await;
     place.pool.took(begun);
     if let Ok(instance) = result {
-        let mut held = Held::new(instance, place);
-        // It is as new, but for the count of its leases.
-        held.life.uses = life.uses;
-        held.put();
+        Held::reset(instance, life, place).put();
     }
     // Else the place is given up here, and a waiter or the minimum has another instance made.
 }

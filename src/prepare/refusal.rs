@@ -72,7 +72,7 @@ impl From<wasmparser::Error> for Reason {
 }
 
 /// A piece of a file's own text, made fit for a message: one line, no control characters, not too long.
-pub(super) fn shown(text: &str) -> String {
+pub(in crate::prepare) fn shown(text: &str) -> String {
     let mut out: String = text.chars().take(SHOWN).flat_map(visible).collect();
     if text.chars().nth(SHOWN).is_some() {
         out.push('…');

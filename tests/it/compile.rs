@@ -238,7 +238,7 @@ fn compiled(way: Way, engines: &Engines, kind: Kind, bytes: &[u8]) -> Vec<u8> {
     let compiler = Compiler::new(way, Limits::of(&config::Compile::default(), 2));
     let place = compiler.line().place(Standing::Other, Asked::default()).now_or_never();
     let place = place.expect("a place at once").expect("an open line");
-    compiler.compile(&place, engines, kind, bytes).expect("an artifact")
+    compiler.compile(&place, engines, (kind, hostler::engine::Reset::Replace), bytes).expect("an artifact")
 }
 
 /// However many threads each has.

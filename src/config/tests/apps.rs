@@ -60,7 +60,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "mode = \"cached\"\nreset = \"replace\"",
             "shop.toml:2: reset: mode cached keeps no instances, so leave this key out or use pooled",
         ),
-        ("reset = \"clean\"", "shop.toml:1: reset: unknown reset clean, use auto, replace"),
+        ("reset = \"clean\"", "shop.toml:1: reset: unknown reset clean, use auto, replace, rewind"),
         ("min_instances = 1\nmax_instances = 0", "shop.toml:2: max_instances: too small, the least is 1"),
         (
             "max_instances = \"all\"",

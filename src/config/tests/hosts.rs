@@ -100,8 +100,8 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ),
         ("[defaults]\nmode = \"keept\"", "hostler.toml:2: mode: unknown mode keept, did you mean kept?"),
         (
-            "[defaults]\nreset = \"rewind\"",
-            "hostler.toml:2: reset: reset rewind is not available in this version, use auto or replace",
+            "[defaults]\nreset = \"rewinds\"",
+            "hostler.toml:2: reset: unknown reset rewinds, did you mean rewind?",
         ),
         (
             "[pool]\nmax_instances = 10\n[defaults]\nmax_instances = 20",

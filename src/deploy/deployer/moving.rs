@@ -1,4 +1,5 @@
-//! Making live releases again in other engines, when those that they are in are no longer to be used.
+//! Making live releases again in other engines, when those that they are in are no longer to be used; or in the same
+//! ones, when they were rewound and are no longer to be.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ impl Deployer {
     /// Called after the release was published: whoever replaces the engines closes the pools of what is live after that,
     /// so one of the two sees the other.
     pub(super) fn move_if_needed(&mut self, release: &Arc<Release>) {
-        if self.builder.engines.are(release.pool.manager().engines()) {
+        let factory = release.pool.manager();
+        if self.builder.engines.are(factory.engines()) && !factory.is_outdated() {
             return;
         }
         release.pool.close();

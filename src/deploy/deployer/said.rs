@@ -78,6 +78,7 @@ impl Deployer {
             file = release.file,
             kind = %release.kind,
             mode = %release.config.mode,
+            reset = %release.reset,
             code = %release.code,
             static_files = release.files.as_ref().map(|files| files.files()),
             "live"

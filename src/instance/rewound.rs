@@ -1,0 +1,191 @@
+//! Instances that are put back in place: `reset = "rewind"`.
+//!
+//! What Wasmtime has of an instance is put back by [`crate::engine::rewound`]; here the host's state is made anew, as it is
+//! for a new instance, and it is judged whether an instance may be put back at all. It may if its request has ended well
+//! and it holds no resource of the host: what the guest has forgotten by then it could not give back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::Notify;
+use wasmtime::Store;
+use wasmtime::component::{Component, InstancePre};
+use wasmtime_wasi_http::p2::bindings::ProxyIndices;
+
+use super::factory::component_linker;
+use super::limits::Limits;
+use super::state::HostState;
+use super::{Entry, Instance};
+use crate::engine::Engines;
+use crate::engine::rewound::{Exports, Images, NotRewound, Rewinder};
+use crate::prepare::instrument::{Manifest, REWIND, SAVE};
+
+/// What takes no longer than this is done by the task that ends the lease: a task of its own would cost as much, and the
+/// instance would be ready later.
+const AT_ONCE: Duration = Duration::from_micros(10);
+
+/// Failures from which on it is said, if they are more than half.
+const MANY_FAILURES: u64 = 16;
+
+/// An app's code that is prepared to be rewound, linked to the host.
+pub struct RewoundCode {
+    pub(super) pre: InstancePre<HostState>,
+    indices: ProxyIndices,
+    pub(super) manifest: Manifest,
+    images: Images,
+}
+
+/// What an instance has that is rewound.
+pub(super) struct Rewound {
+    rewinder: Rewinder,
+    /// As they were when it was first ready.
+    limits: Limits,
+    /// What the last time took.
+    took: Duration,
+}
+
+/// Why an instance was not put back; it is dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum Unclean {
+    #[error("its guest keeps resources of the host beyond a request, such as streams")]
+    Resources,
+    #[error("{0}")]
+    NotRewound(#[from] NotRewound),
+    /// Should never be.
+    #[error("byte {byte} of its memory {memory} is not as it was first ready")]
+    Differs { memory: usize, byte: usize },
+}
+
+impl RewoundCode {
+    pub fn link(component: &Component, manifest: Manifest) -> wasmtime::Result<RewoundCode> {
+        let pre = component_linker(component.engine())?.instantiate_pre(component)?;
+        let indices = ProxyIndices::new(&pre)?;
+        Ok(RewoundCode { pre, indices, manifest, images: Images::default() })
+    }
+
+    pub(super) async fn enter(&self, store: &mut Store<HostState>) -> wasmtime::Result<(Entry, Rewound)> {
+        let memories = usize::try_from(self.manifest.memories)?;
+        let exports = Exports { save: SAVE, rewind: REWIND, memories };
+        let (instance, rewinder) = Rewinder::instantiate(store, &self.pre, &exports, &self.images).await?;
+        if !store.data().has_no_resources() {
+            return Err(wasmtime::format_err!(
+                "it keeps resources of the host from its start on, which can't be rewound; use reset = \"replace\""
+            ));
+        }
+        let entry = Entry::Http02(self.indices.load(&mut *store, &instance)?);
+        let limits = store.data().limits.clone();
+        // Not known yet, so not at once.
+        Ok((entry, Rewound { rewinder, limits, took: Duration::MAX }))
+    }
+}
+
+impl Instance {
+    /// Puts the instance back in place, if it is one that can be. It must not be used after an error.
+    ///
+    /// # Errors
+    /// See [`Unclean`].
+    fn put_back(&mut self, engines: &Engines, compare: bool) -> Result<(), Unclean> {
+        let begun = Instant::now();
+        let Instance { store, rewound: Some(rewound), policy, .. } = self else {
+            return Err(NotRewound::Spoiled.into());
+        };
+        if !store.data().has_no_resources() {
+            return Err(Unclean::Resources);
+        }
+        #[cfg(debug_assertions)]
+        {
+            rewound.rewinder.is_broken = engines.rewind_is_broken();
+        }
+        rewound.rewinder.rewind(store)?;
+        let compared = if compare { rewound.rewinder.difference(store) } else { None };
+        if let Some((memory, byte)) = compared {
+            return Err(Unclean::Differs { memory, byte });
+        }
+        store.data_mut().renew(policy, rewound.limits.clone());
+        rewound.took = begun.elapsed();
+        policy.counters.add_upkeep(rewound.took);
+        Ok(())
+    }
+
+    pub(super) fn can_be_put_back(&self) -> bool {
+        self.rewound.is_some()
+    }
+
+    /// Whether to put it back at once.
+    pub(super) fn is_quick(&self) -> bool {
+        self.rewound.as_ref().is_some_and(|rewound| rewound.took <= AT_ONCE)
+    }
+}
+
+/// How the instances of a release have been put back.
+#[derive(Debug, Default)]
+pub struct Rewinds {
+    done: AtomicU64,
+    failed: AtomicU64,
+    differing: AtomicU64,
+    /// Told when rewind is no longer to be trusted.
+    pub(super) distrusted: Arc<Notify>,
+}
+
+/// A snapshot of [`Rewinds`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RewindStatus {
+    /// Instances that were put back.
+    pub rewound: u64,
+    /// Those that could not be, and were replaced.
+    pub failed: u64,
+    /// Those of them that were not as they were first ready after they had been put back: it should never be.
+    pub differing: u64,
+}
+
+impl Rewinds {
+    pub fn snapshot(&self) -> RewindStatus {
+        RewindStatus {
+            rewound: self.done.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            differing: self.differing.load(Relaxed),
+        }
+    }
+
+    /// Whether the instance is as it was first ready again; else it is for the drop alone.
+    pub(super) fn put_back(&self, instance: &mut Instance, engines: &Engines) -> bool {
+        if !engines.may_rewind() {
+            return false;
+        }
+        let compare = self.done.load(Relaxed).is_multiple_of(engines.settings().compared.get());
+        match instance.put_back(engines, compare) {
+            Ok(()) => {
+                self.done.fetch_add(1, Relaxed);
+                true
+            }
+            Err(unclean) => {
+                instance.rewound = None;
+                self.note(&instance.policy.app, &unclean, engines);
+                false
+            }
+        }
+    }
+
+    fn note(&self, app: &Arc<str>, unclean: &Unclean, engines: &Engines) {
+        let (failed, done) = (self.failed.fetch_add(1, Relaxed) + 1, self.done.load(Relaxed));
+        if let Unclean::Differs { .. } = unclean {
+            self.differing.fetch_add(1, Relaxed);
+            if engines.distrust_rewind() {
+                tracing::error!(
+                    %app, "an instance was NOT rewound as it should be: {unclean}; it is dropped, and from now on \
+                    all instances are replaced"
+                );
+                self.distrusted.notify_one();
+            }
+        } else if failed == MANY_FAILURES && done < failed {
+            tracing::warn!(
+                %app, "its instances can mostly not be rewound and are replaced, which costs more than reset = \
+                \"replace\" does: {unclean}"
+            );
+        } else {
+            tracing::debug!(%app, "an instance was not rewound: {unclean}");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The modules that are put into the component: the restorer, and the keeper of one memory's size.
+//!
+//! The restorer imports every mutable global of every instance, and the tables that are written, and has as many of its
+//! own, which hold the copies. A function reference among them is a pointer to what Wasmtime makes once for each function
+//! and keeps as long as the store; a table's entry that Wasmtime has not filled in yet is filled in by the copying, as it
+//! would be by the first call.
+//!
+//! A keeper belongs to one memory, so that no module needs two, which the engines don't have. It looks at the size by
+//! growing by nothing: Wasmtime then asks the memory for its size and base and writes them where compiled code reads
+//! them, so a memory that the host has made smaller is so for the guest, too.
+//!
+//! *Handles.* Wasmtime gives out the number that was freed last, so the order in which one request dropped its handles
+//! would be seen by the next. The restorer has a resource type of its own: it makes handles until the highest number
+//! comes out, and drops them in falling order, after which they come out as 1, 2, 3 again. All numbers are free if as many
+//! were made as there are. The highest one comes out last, unless it was used, so a handle that is left is noticed while
+//! there is still one to have. The host sees to it that there are no more (`Store::set_max_component_handles`).
+
+use wasm_encoder as enc;
+
+use super::Wiring;
+use super::module::{MEMORY, global_name, table_name};
+
+/// Bits of what save and rewind return.
+pub const MEMORY_SIZE: i32 = 1;
+pub const TABLE_SIZE: i32 = 2;
+pub const HANDLES: i32 = 4;
+
+/// What a rewind does, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    MemorySizes,
+    TableSizes,
+    Globals,
+    Tables,
+    Handles,
+}
+
+impl Step {
+    pub const ALL: [Step; 5] =
+        [Step::MemorySizes, Step::TableSizes, Step::Globals, Step::Tables, Step::Handles];
+}
+
+/// The state that there is, by core instance.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Instances that have a memory.
+    pub memories: Vec<u32>,
+    pub globals: Vec<(u32, u32, enc::ValType)>,
+    /// Tables that are written.
+    pub tables: Vec<(u32, u32)>,
+    pub handles: u32,
+}
+
+impl State {
+    /// The instances that the restorer imports from, each once.
+    pub fn instances(&self) -> Vec<u32> {
+        let globals = self.globals.iter().map(|(instance, ..)| *instance);
+        let mut instances: Vec<u32> =
+            globals.chain(self.tables.iter().map(|(instance, _)| *instance)).collect();
+        instances.sort_unstable();
+        instances.dedup();
+        instances
+    }
+}
+
+pub fn instance_name(instance: u32) -> String {
+    format!("instance-{instance}")
+}
+
+pub fn keeper_name(memory: usize) -> String {
+    format!("memory-{memory}")
+}
+
+/// The module that keeps one memory's size.
+pub fn keeper() -> Vec<u8> {
+    let mut types = enc::TypeSection::new();
+    types.ty().function([], []);
+    types.ty().function([], [enc::ValType::I32]);
+    let mut imports = enc::ImportSection::new();
+    let any =
+        enc::MemoryType { minimum: 0, maximum: None, memory64: false, shared: false, page_size_log2: None };
+    imports.import("app", MEMORY, any);
+    let mut globals = enc::GlobalSection::new();
+    globals.global(mutable(enc::ValType::I32), &enc::ConstExpr::i32_const(0));
+    let mut save = enc::Function::new([]);
+    save.instructions().memory_size(0).global_set(0).end();
+    let mut rewind = enc::Function::new([]);
+    rewind.instructions().i32_const(0).memory_grow(0).global_get(0).i32_ne();
+    rewind.instructions().memory_size(0).global_get(0).i32_ne().i32_or().end();
+    finish(&types, &imports, None, &globals, &[(0, save), (1, rewind)], 0)
+}
+
+/// Types of the restorer's functions.
+const PROCEDURE: u32 = 0;
+const STATUS: u32 = 1;
+const NEW: u32 = 2;
+const DROP: u32 = 3;
+
+/// The restorer. Its exports are `save` and `rewind`.
+pub fn restorer(state: &State, steps: &[Step]) -> Vec<u8> {
+    let mut types = enc::TypeSection::new();
+    types.ty().function([], []);
+    types.ty().function([], [enc::ValType::I32]);
+    types.ty().function([enc::ValType::I32], [enc::ValType::I32]);
+    types.ty().function([enc::ValType::I32], []);
+    let code = Code::new(state);
+    let mut functions = vec![(STATUS, code.save()), (STATUS, code.rewind(steps))];
+    if state.handles > 0 {
+        functions.push((STATUS, code.settle_handles()));
+    }
+    finish(&types, &imports(state), Some(&own_tables(state)), &own_globals(state), &functions, code.save)
+}
+
+fn imports(state: &State) -> enc::ImportSection {
+    let mut imports = enc::ImportSection::new();
+    for (instance, index, value) in &state.globals {
+        imports.import(&instance_name(*instance), &global_name(*index), mutable(*value));
+    }
+    for (instance, index) in &state.tables {
+        imports.import(&instance_name(*instance), &table_name(*index), function_table());
+    }
+    for memory in 0..state.memories.len() {
+        imports.import(&keeper_name(memory), "save", enc::EntityType::Function(PROCEDURE));
+        imports.import(&keeper_name(memory), "rewind", enc::EntityType::Function(STATUS));
+    }
+    if state.handles > 0 {
+        imports.import("handles", "new", enc::EntityType::Function(NEW));
+        imports.import("handles", "drop", enc::EntityType::Function(DROP));
+    }
+    imports
+}
+
+fn own_globals(state: &State) -> enc::GlobalSection {
+    let mut globals = enc::GlobalSection::new();
+    for (_, _, value) in &state.globals {
+        let zero = match value {
+            enc::ValType::I32 => enc::ConstExpr::i32_const(0),
+            enc::ValType::I64 => enc::ConstExpr::i64_const(0),
+            enc::ValType::F32 => enc::ConstExpr::f32_const(0.0.into()),
+            enc::ValType::F64 => enc::ConstExpr::f64_const(0.0.into()),
+            enc::ValType::V128 => enc::ConstExpr::v128_const(0),
+            enc::ValType::Ref(ty) => enc::ConstExpr::ref_null(ty.heap_type),
+        };
+        globals.global(mutable(*value), &zero);
+    }
+    globals
+}
+
+fn own_tables(state: &State) -> enc::TableSection {
+    let mut tables = enc::TableSection::new();
+    for _ in &state.tables {
+        tables.table(function_table());
+    }
+    tables
+}
+
+fn mutable(val_type: enc::ValType) -> enc::GlobalType {
+    enc::GlobalType { val_type, mutable: true, shared: false }
+}
+
+/// As an import it takes any table of functions, as an own one it begins empty.
+fn function_table() -> enc::TableType {
+    enc::TableType {
+        element_type: enc::RefType::FUNCREF,
+        table64: false,
+        minimum: 0,
+        maximum: None,
+        shared: false,
+    }
+}
+
+/// A module out of its sections; the functions from `first` on are exported as `save` and `rewind`.
+fn finish(
+    types: &enc::TypeSection,
+    imports: &enc::ImportSection,
+    tables: Option<&enc::TableSection>,
+    globals: &enc::GlobalSection,
+    bodies: &[(u32, enc::Function)],
+    first: u32,
+) -> Vec<u8> {
+    let mut functions = enc::FunctionSection::new();
+    let mut code = enc::CodeSection::new();
+    for (ty, body) in bodies {
+        functions.function(*ty);
+        code.function(body);
+    }
+    let mut exports = enc::ExportSection::new();
+    exports.export("save", enc::ExportKind::Func, first);
+    exports.export("rewind", enc::ExportKind::Func, first + 1);
+    let mut module = enc::Module::new();
+    module.section(types).section(imports).section(&functions);
+    if let Some(tables) = tables {
+        module.section(tables);
+    }
+    module.section(globals).section(&exports).section(&code);
+    module.finish()
+}
+
+/// The restorer's functions. In each index space what is imported comes first.
+struct Code {
+    globals: u32,
+    tables: u32,
+    memories: u32,
+    handles: u32,
+    /// Function indices.
+    new: u32,
+    drop: u32,
+    save: u32,
+    settle: u32,
+}
+
+impl Code {
+    fn new(state: &State) -> Code {
+        let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
+        let memories = count(state.memories.len());
+        let imported = 2 * memories + if state.handles > 0 { 2 } else { 0 };
+        Code {
+            globals: count(state.globals.len()),
+            tables: count(state.tables.len()),
+            memories,
+            handles: state.handles,
+            new: 2 * memories,
+            drop: 2 * memories + 1,
+            save: imported,
+            settle: imported + 2,
+        }
+    }
+
+    fn save(&self) -> enc::Function {
+        let (status, size) = (0, 1);
+        let mut function = enc::Function::new([(2, enc::ValType::I32)]);
+        let mut code = function.instructions();
+        for memory in 0..self.memories {
+            code.call(2 * memory);
+        }
+        for global in 0..self.globals {
+            code.global_get(global).global_set(self.globals + global);
+        }
+        for table in 0..self.tables {
+            let copy = self.tables + table;
+            // The copy grows with the table, or says that it could not.
+            code.ref_null(enc::HeapType::FUNC).table_size(table).table_size(copy).i32_sub();
+            code.table_grow(copy).i32_const(-1).i32_eq().if_(enc::BlockType::Empty);
+            code.i32_const(TABLE_SIZE).return_().end();
+            code.table_size(table).local_set(size);
+            code.i32_const(0).i32_const(0).local_get(size).table_copy(copy, table);
+        }
+        if self.handles > 0 {
+            code.call(self.settle).local_set(status);
+        }
+        code.local_get(status).end();
+        function
+    }
+
+    fn rewind(&self, steps: &[Step]) -> enc::Function {
+        let mut function = enc::Function::new([(1, enc::ValType::I32)]);
+        let mut code = function.instructions();
+        for step in steps {
+            match step {
+                Step::MemorySizes => self.compare_memories(&mut code),
+                Step::TableSizes => self.compare_tables(&mut code),
+                Step::Globals => self.restore_globals(&mut code),
+                Step::Tables => self.restore_tables(&mut code),
+                Step::Handles => self.restore_handles(&mut code),
+            }
+        }
+        code.local_get(0).end();
+        function
+    }
+
+    /// Each adds its bit to the status in local 0.
+    fn compare_memories(&self, code: &mut enc::InstructionSink<'_>) {
+        for memory in 0..self.memories {
+            code.call(2 * memory + 1).local_get(0).i32_or().local_set(0);
+        }
+    }
+
+    fn compare_tables(&self, code: &mut enc::InstructionSink<'_>) {
+        for table in 0..self.tables {
+            code.table_size(table).table_size(self.tables + table).i32_ne();
+            code.i32_const(TABLE_SIZE).i32_mul().local_get(0).i32_or().local_set(0);
+        }
+    }
+
+    fn restore_globals(&self, code: &mut enc::InstructionSink<'_>) {
+        for global in 0..self.globals {
+            code.global_get(self.globals + global).global_set(global);
+        }
+    }
+
+    fn restore_tables(&self, code: &mut enc::InstructionSink<'_>) {
+        for table in 0..self.tables {
+            let copy = self.tables + table;
+            code.i32_const(0).i32_const(0).table_size(copy).table_copy(table, copy);
+        }
+    }
+
+    fn restore_handles(&self, code: &mut enc::InstructionSink<'_>) {
+        if self.handles > 0 {
+            code.call(self.settle).local_get(0).i32_or().local_set(0);
+        }
+    }
+
+    /// Makes handles until the highest comes out, and drops them in falling order.
+    fn settle_handles(&self) -> enc::Function {
+        let (handle, made) = (0, 1);
+        let highest = self.handles.cast_signed();
+        let mut function = enc::Function::new([(2, enc::ValType::I32)]);
+        let mut code = function.instructions();
+        code.loop_(enc::BlockType::Empty);
+        code.local_get(made).i32_const(1).i32_add().local_set(made);
+        code.i32_const(0).call(self.new).local_tee(handle);
+        code.i32_const(highest).i32_lt_u().br_if(0).end();
+        // Too few: some are in use. A number beyond the highest: the host allows more than was said.
+        code.local_get(made).i32_const(highest).i32_ne();
+        code.local_get(handle).i32_const(highest).i32_ne().i32_or();
+        code.if_(enc::BlockType::Empty).i32_const(HANDLES).return_().end();
+        code.loop_(enc::BlockType::Empty);
+        code.local_get(made).call(self.drop);
+        code.local_get(made).i32_const(1).i32_sub().local_tee(made).br_if(0).end();
+        code.i32_const(0).end();
+        function
+    }
+}
+
+/// The state of all instances of a component.
+pub fn state(wiring: &Wiring, handles: u32) -> State {
+    let mut state = State { handles, ..State::default() };
+    let all_written = wiring.modules.iter().any(super::module::Module::writes_imported_table);
+    for (instance, module) in wiring.instances.iter().enumerate() {
+        let instance = u32::try_from(instance).unwrap_or(u32::MAX);
+        let Some(module) = module.and_then(|module| wiring.modules.get(module as usize)) else {
+            continue;
+        };
+        if module.memory.is_some() {
+            state.memories.push(instance);
+        }
+        state.globals.extend(module.globals.iter().map(|(index, value)| (instance, *index, *value)));
+        let written = module.tables.iter().filter(|table| all_written || module.writes_table(**table));
+        state.tables.extend(written.map(|table| (instance, *table)));
+        // One beyond the most is enough to know.
+        if state.globals.len() > super::MOST || state.tables.len() > super::MOST_TABLES {
+            break;
+        }
+    }
+    state
+}

@@ -1,0 +1,199 @@
+//! Apps with `reset = "rewind"`: each request finds an instance as it was when it was first ready, though it is the same one
+//! ever again.
+
+use futures_util::future::join_all;
+use hostler::engine::Reset;
+use hostler::instance::RewindStatus;
+use hostler::isolation::compaction::Compaction;
+
+use crate::support::{Answer, Builder, TestHost};
+
+const REWIND: &str = "reset = \"rewind\"";
+
+/// Clients that ask at once.
+const CLIENTS: usize = 16;
+
+async fn start(apps: &[(&str, &str)]) -> TestHost {
+    // Few, so that each is used often; whoever waits for one does so for as long as it takes.
+    let builder = TestHost::builder().config("[defaults]\nmax_instances = 4\nqueue_timeout = \"5m\"");
+    let deploy =
+        |builder: Builder, (app, guest): &(&str, &str)| builder.app(app, guest).app_config(app, REWIND);
+    apps.iter().fold(builder, deploy).start().await
+}
+
+fn rewinds(host: &TestHost, app: &str) -> RewindStatus {
+    let release = host.app(app).release.expect("a live release");
+    assert_eq!(release.reset, Reset::Rewind, "{app}");
+    release.rewinds.expect("it is rewound")
+}
+
+/// Asks for each path in turn, from many clients at once, until so many answers have come for each; they must all be as
+/// the first for the path.
+async fn answers_stay_as_the_first(host: &TestHost, paths: &[&str], rounds: usize) {
+    let firsts: Vec<Answer> = join_all(paths.iter().map(|path| host.get(path))).await;
+    let ask = || async {
+        for _ in 0..rounds.div_ceil(CLIENTS) {
+            for (path, first) in paths.iter().zip(&firsts) {
+                let answer = host.get(path).await;
+                assert_eq!((answer.status, &answer.body), (first.status, &first.body), "{path}");
+            }
+        }
+    };
+    join_all((0..CLIENTS).map(|_| ask())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apps_answer_as_the_first_time_thousands_of_times_while_the_kernel_moves_memory() {
+    let host = start(&[("hello", "hello"), ("hog", "hog"), ("py", "hello-py")]).await;
+    let compaction = Compaction::force();
+    answers_stay_as_the_first(&host, &["/hello", "/hog?mib=3", "/hog?mib=0", "/py"], 2000).await;
+    eprintln!("rewind: {}", compaction.end());
+    for app in ["hello", "hog", "py"] {
+        host.settled(app).await;
+        let RewindStatus { rewound, failed, .. } = rewinds(&host, app);
+        assert!(rewound >= 2000, "{app}: {rewound}");
+        assert_eq!(failed, 0, "{app}");
+    }
+}
+
+/// They forget handles, so their instances can't be put back; the promise holds all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_keeps_resources_of_the_host_is_replaced() {
+    let host = start(&[("counter", "counter"), ("leaker", "leaker"), ("js", "hello-js")]).await;
+    answers_stay_as_the_first(&host, &["/counter?scan=1", "/leaker?n=20", "/js"], 200).await;
+    for app in ["counter", "leaker", "js"] {
+        host.settled(app).await;
+        let RewindStatus { rewound, failed, .. } = rewinds(&host, app);
+        assert_eq!(rewound, 0, "{app}");
+        assert!(failed >= 200, "{app}: {failed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_ends_badly_takes_its_instance_along_and_no_other() {
+    let host = start(&[("trapper", "trapper"), ("hog", "hog"), ("spinner", "spinner")]).await;
+    for round in 0..50 {
+        assert_eq!(host.get("/trapper?when=before").await.status, 500, "in round {round}");
+        assert_eq!(host.get("/trapper?when=after").await.status, 500);
+        assert_eq!(host.get("/trapper?when=error").await.status, 502);
+        let grown = host.get("/hog?mib=2").await;
+        assert_eq!(grown.text(), "asked=2MiB has=2MiB refused=false\n");
+        assert_eq!(host.get("/spinner?rounds=10").await.text(), "spun 10 rounds\n");
+    }
+    for app in ["trapper", "hog", "spinner"] {
+        host.settled(app).await;
+    }
+    assert!(rewinds(&host, "hog").rewound >= 50);
+    assert_eq!(rewinds(&host, "trapper").rewound, 0, "none of its requests ended well");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_that_are_cut_off_are_not_rewound() {
+    let limits = format!("{REWIND}\ncpu_time = \"100ms\"\nrequest_timeout = \"300ms\"");
+    let apps = [("spinner", "spinner", limits.as_str()), ("sleeper", "sleeper", limits.as_str())];
+    let host = TestHost::builder().apps(&apps).start().await;
+    for _ in 0..3 {
+        assert_eq!(host.get("/spinner").await.status, 504);
+        assert_eq!(host.get("/sleeper?ms=5000").await.status, 504);
+        assert_eq!(host.get("/spinner?rounds=10").await.text(), "spun 10 rounds\n");
+    }
+    host.settled("spinner").await;
+    host.settled("sleeper").await;
+    assert_eq!((rewinds(&host, "spinner").rewound, rewinds(&host, "sleeper").rewound), (3, 0));
+}
+
+/// Looks like an app, and drops a segment, which nobody can put back.
+const DROPS: &str = r#"(component
+  (core module $drops
+    (memory 1) (data $passive "x") (func (export "f") (memory.init $passive (i32.const 0) (i32.const 0) (i32.const 1))
+      (data.drop $passive)))
+  (core instance $drops (instantiate $drops))
+  (func $f (canon lift (core func $drops "f")))
+  (instance $handler (export "handle" (func $f)))
+  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+
+#[tokio::test]
+async fn an_app_that_can_not_be_rewound_is_not_deployed_and_told_why() {
+    let host = TestHost::builder()
+        .app("command", "cgi-rust")
+        .app_config("command", REWIND)
+        .app("p3", "hello-p3")
+        .app_config("p3", REWIND)
+        .bytes("drops", &wat::parse_str(DROPS).expect("the text of a component"))
+        .app_config("drops", REWIND)
+        .app("auto", "hello")
+        .app_config("auto", "reset = \"auto\"")
+        .app("cached", "hello")
+        .app_config("cached", "mode = \"cached\"\nreset = \"rewind\"")
+        .start()
+        .await;
+    assert!(host.problem("command").starts_with("reset = \"rewind\" is for wasi:http 0.2 apps"));
+    assert!(host.problem("p3").starts_with("reset = \"rewind\" is for wasi:http 0.2 apps"));
+    let problem = host.problem("drops");
+    assert!(
+        problem.starts_with("it can't be rewound: core module 0 has the instruction data.drop"),
+        "{problem}"
+    );
+    assert!(problem.ends_with("use reset = \"replace\""), "{problem}");
+    assert!(host.problem("cached").contains("mode cached keeps no instances"), "{}", host.problem("cached"));
+    let release = host.app("auto").release.expect("a live release");
+    assert_eq!((release.reset, release.rewinds), (Reset::Replace, None));
+}
+
+#[tokio::test]
+async fn where_nothing_is_to_be_rewound_it_is_replaced_and_shown() {
+    let builder = TestHost::builder().settings(|settings| settings.rewind = false);
+    let host = builder.app("hello", "hello").app_config("hello", REWIND).start().await;
+    assert_eq!(host.get("/hello").await.status, 200);
+    let status = host.host().status();
+    assert!(status.reset.ends_with("rewind off"), "{}", status.reset);
+    assert_eq!(host.app("hello").release.expect("a live release").reset, Reset::Replace);
+}
+
+/// The code cache has it with all that is needed to put it back.
+#[tokio::test]
+async fn a_rewound_app_comes_back_from_the_code_cache() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let builder = || {
+        let builder = TestHost::builder().cache(&cache.path().join("cache"));
+        builder.app("hello", "hello").app_config("hello", REWIND).app("plain", "hello")
+    };
+    for from in ["compiled", "loaded"] {
+        let host = builder().start().await;
+        for app in ["hello", "plain"] {
+            let release = host.app(app).release.expect("a live release");
+            assert!(release.code.starts_with(from), "{app}: {}", release.code);
+        }
+        for _ in 0..5 {
+            assert_eq!(host.get("/hello").await.text(), host.get("/plain").await.text());
+            host.settled("hello").await;
+        }
+        assert_eq!(rewinds(&host, "hello"), RewindStatus { rewound: 5, ..RewindStatus::default() });
+    }
+}
+
+/// A check that can't fail is no check.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rewind_that_is_not_as_it_should_be_is_found_and_all_apps_are_replaced_from_then_on() {
+    let host = start(&[("hog", "hog"), ("hello", "hello")]).await;
+    let first = host.get("/hello").await;
+    host.settled("hello").await;
+    let before = [host.release("hog"), host.release("hello")];
+    for app in host.host().registry().apps() {
+        app.live.expect("a live release").pool.manager().engines().break_rewind();
+    }
+    assert_eq!(host.get("/hello").await.body, first.body);
+    host.until("both apps were made again", || {
+        host.release("hog") > before[0] && host.release("hello") > before[1]
+    })
+    .await;
+    for app in ["hog", "hello"] {
+        let release = host.app(app).release.expect("a live release");
+        assert_eq!((release.reset, release.rewinds), (Reset::Replace, None), "{app}");
+    }
+    for _ in 0..10 {
+        assert_eq!(host.get("/hello").await.body, first.body);
+        assert_eq!(host.get("/hog?mib=2").await.text(), "asked=2MiB has=2MiB refused=false\n");
+    }
+}
