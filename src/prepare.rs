@@ -18,6 +18,7 @@ pub mod digest;
 mod envelope;
 pub mod instrument;
 mod kind;
+mod nesting;
 mod refusal;
 mod survey;
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub enum Reason {
     Version { version: u16, layer: u16 },
     #[error("not valid: {0}")]
     Invalid(String),
+    #[error("a component whose types hold more than {most} others within one section")]
+    Nested { most: usize },
     #[error("a core module without _start")]
     NoStart,
     #[error("a core module whose _start is not a function without parameters and results")]

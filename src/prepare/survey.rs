@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, Encoding, Instance, MemoryType, Parser, Payload, TableType};
 
+use super::nesting;
 use super::refusal::{Reason, shown};
 
 /// Names of imports and exports that are kept for showing.
@@ -101,6 +102,7 @@ pub fn take(bytes: &[u8]) -> Result<Survey<'_>, Reason> {
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
         match &payload {
+            Payload::ComponentTypeSection(section) => nesting::look(bytes, &section.range())?,
             Payload::Version { encoding, .. } => {
                 survey.enter(*encoding, depth);
                 depth += 1;

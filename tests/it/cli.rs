@@ -120,19 +120,25 @@ async fn check_of_a_good_folder_succeeds_and_of_none_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn inspect_says_what_a_file_is_and_in_which_modes_it_may_run() {
+async fn inspect_says_what_a_file_is_in_which_modes_it_may_run_and_whether_it_can_be_rewound() {
     let place = Place::new();
+    let kinds = [
+        ("hello", "wasi:http 0.2", "possible: memories 1, ", 4),
+        ("hello-p3", "wasi:http 0.3", "not possible: it has asynchronous functions", 5),
+        ("cgi-c", "command", "not possible: it is a core module", 3),
+    ];
     let all = ["cold", "cached", "pooled", "kept", "resident"];
-    let kinds = [("hello", "wasi:http 0.2", 4), ("hello-p3", "wasi:http 0.3", 5), ("cgi-rust", "command", 3)];
-    for (name, kind, modes) in kinds {
+    for (name, kind, rewind, modes) in kinds {
         let (file, modes) = (guest(name), &all[..modes]);
         let run = place.run(&["inspect", text(&file)], &[]).await.ended_with(0);
         assert!(run.stdout.contains(&format!("kind           {kind} (")), "{run:?}");
         assert!(run.stdout.contains(&format!("modes          {}\n", modes.join(", "))), "{run:?}");
+        assert!(run.stdout.contains(&format!("rewind         {rewind}")), "{run:?}");
         let run = place.run(&["inspect", "--json", text(&file)], &[]).await.ended_with(0);
         let json: Value = serde_json::from_str(&run.stdout).expect("JSON");
         assert_eq!(json["kind"], kind);
         assert_eq!(json["modes"], serde_json::json!(modes));
+        assert_eq!(json["rewind"]["possible"]["memories"].as_u64(), (name == "hello").then_some(1), "{json}");
     }
 }
 

@@ -3,7 +3,7 @@
 use hostler::prepare::instrument::{Ineligible, Instrumented, Manifest, Options, REWIND, SAVE, instrument};
 use wasmparser::{Validator, WasmFeatures};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Store};
+use wasmtime::{Config, Engine, Store};
 
 use crate::support::guest;
 
@@ -58,7 +58,7 @@ fn what_comes_of_a_guest_app_is_valid_to_the_last_function() {
 
 #[test]
 fn an_instance_of_a_guest_app_that_nobody_asked_is_saved_and_rewound() {
-    let engine = Engine::default();
+    let engine = Engine::new(Config::new().concurrency_support(false)).expect("an engine");
     for name in ["hello", "counter", "echo", "leaker"] {
         let app = instrumented(name).expect(name);
         let component = Component::new(&engine, &app.wasm).expect(name);

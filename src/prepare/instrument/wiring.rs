@@ -10,7 +10,7 @@ use wasmparser::{
 
 use super::module::Module;
 use super::{Ineligible, REWIND, SAVE};
-use crate::prepare::{Kind, features};
+use crate::prepare::{Kind, features, nesting};
 
 /// What the pass has taken down.
 #[derive(Debug, Default)]
@@ -43,6 +43,10 @@ pub fn take(bytes: &[u8]) -> Result<Wiring, Ineligible> {
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
         place.enter(&payload)?;
+        if let Payload::ComponentTypeSection(section) = &payload {
+            nesting::look(bytes, &section.range())
+                .map_err(|reason| Ineligible::Invalid(reason.to_string()))?;
+        }
         match (place.in_module, place.depth) {
             (true, _) => wiring.modules.last_mut().map_or(Ok(()), |module| module.take(&payload))?,
             (false, 0 | 1) => wiring.outermost(&payload)?,

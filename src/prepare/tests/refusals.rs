@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::instrument::{Options, instrument};
 use super::super::{Kind, Refusal, check, check_known};
 use super::{component, incomplete, passes, refused, wat};
 
@@ -140,6 +141,27 @@ fn text_out_of_the_file_is_escaped_and_cut() {
     let refusal = refused(&wat(&text));
     assert!(refusal.chars().all(|c| !c.is_control()), "{refusal:?}");
     assert!(refusal.len() < 400, "{refusal}");
+}
+
+/// The validator takes a stack frame for each level, and a stack that is used up ends the process.
+#[test]
+fn types_that_are_nested_too_deep_are_refused_before_anyone_reads_them() {
+    let nested = |levels: usize| {
+        let mut ty = [0x42, 1, 1].repeat(levels);
+        ty.extend([0x42, 0]);
+        let mut types = wasm_encoder::Component::new();
+        types.section(&wasm_encoder::RawSection { id: 7, data: &[&[1], &*ty].concat() });
+        let mut bytes = component("wasi:http/incoming-handler@0.2.0", &[]);
+        bytes.extend(&types.finish()[8..]);
+        bytes
+    };
+    passes(&nested(50));
+    for levels in [101, 300_000] {
+        let deep = nested(levels);
+        assert_eq!(refused(&deep), "a component whose types hold more than 100 others within one section");
+        assert!(check_known(&deep).is_err());
+        assert!(instrument(&deep, &Options::default()).is_err());
+    }
 }
 
 /// Offsets at which an outermost section ends.
