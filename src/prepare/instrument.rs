@@ -111,7 +111,7 @@ fn instrument_by(component: &[u8], options: &Options, steps: &[Step]) -> Result<
     let wiring = wiring::take(component)?;
     let state = restorer::state(&wiring, options.handles);
     let manifest = Manifest {
-        memories: bounded(state.memories.len(), "memories", usize::MAX)?,
+        memories: bounded(state.memories.len(), "memories", MOST)?,
         handles: bounded(options.handles as usize, "handles", MOST_HANDLES as usize)?,
         globals: bounded(state.globals.len(), "globals", MOST)?,
         tables: bounded(state.tables.len(), "tables", MOST_TABLES)?,

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use wasm_encoder as enc;
 use wasmparser::{
-    BinaryReader, CompositeInnerType, ExportSectionReader, ExternalKind, GlobalType, MemoryType, Operator,
-    Payload, RefType, TableType, TypeRef, ValType,
+    BinaryReader, CompositeInnerType, Export, ExportSectionReader, ExternalKind, GlobalType, MemoryType,
+    Operator, Payload, RefType, SubType, TableType, TypeRef, ValType,
 };
 
 use super::operators::{Effect, effect};
@@ -63,20 +63,10 @@ impl Module {
             self.sections.push(section);
         }
         match payload {
-            Payload::TypeSection(section) => {
-                for group in section.clone() {
-                    group?.types().try_for_each(|ty| {
-                        // Types have no state, but objects of the others would live in a heap that is not put back.
-                        let function = matches!(ty.composite_type.inner, CompositeInnerType::Func(_));
-                        if function && !ty.composite_type.shared {
-                            Ok(())
-                        } else {
-                            self.refuse("has a type that is no function")
-                        }
-                    })?;
-                }
-                Ok(())
-            }
+            Payload::TypeSection(section) => section
+                .clone()
+                .into_iter()
+                .try_for_each(|group| group?.types().try_for_each(|ty| self.ty(ty))),
             Payload::ImportSection(section) => {
                 section.clone().into_imports().try_for_each(|import| self.import(import?.ty))
             }
@@ -89,21 +79,9 @@ impl Module {
             Payload::GlobalSection(section) => {
                 section.clone().into_iter().try_for_each(|global| self.global(&global?.ty))
             }
-            Payload::ExportSection(section) => section.clone().into_iter().try_for_each(|export| {
-                let export = export?;
-                match export.kind {
-                    _ if export.name.starts_with(RESERVED) => {
-                        Err(Ineligible::ReservedName(super::shown(export.name)))
-                    }
-                    ExternalKind::Func
-                    | ExternalKind::Table
-                    | ExternalKind::Memory
-                    | ExternalKind::Global => Ok(()),
-                    ExternalKind::Tag | ExternalKind::FuncExact => {
-                        self.refuse("exports what is no function, table, memory or global")
-                    }
-                }
-            }),
+            Payload::ExportSection(section) => {
+                section.clone().into_iter().try_for_each(|export| self.export(&export?))
+            }
             Payload::CodeSectionEntry(body) => {
                 let mut operators = body.get_operators_reader()?;
                 while !operators.eof() {
@@ -126,6 +104,28 @@ impl Module {
                 self.refuse("has exceptions, which live in a heap that is not put back")
             }
             other => self.refuse(format!("has a section that is not known ({})", super::first_word(other))),
+        }
+    }
+
+    /// Types have no state, but objects of the others would live in a heap that is not put back.
+    fn ty(&self, ty: &SubType) -> Result<(), Ineligible> {
+        let function = matches!(ty.composite_type.inner, CompositeInnerType::Func(_));
+        if function && !ty.composite_type.shared {
+            Ok(())
+        } else {
+            self.refuse("has a type that is no function")
+        }
+    }
+
+    fn export(&self, export: &Export<'_>) -> Result<(), Ineligible> {
+        match export.kind {
+            _ if export.name.starts_with(RESERVED) => {
+                Err(Ineligible::ReservedName(super::shown(export.name)))
+            }
+            ExternalKind::Func | ExternalKind::Table | ExternalKind::Memory | ExternalKind::Global => Ok(()),
+            ExternalKind::Tag | ExternalKind::FuncExact => {
+                self.refuse("exports what is no function, table, memory or global")
+            }
         }
     }
 

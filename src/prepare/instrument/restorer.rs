@@ -13,7 +13,8 @@
 //! would be seen by the next. The restorer has a resource type of its own: it makes handles until the highest number
 //! comes out, and drops them in falling order, after which they come out as 1, 2, 3 again. All numbers are free if as many
 //! were made as there are. The highest one comes out last, unless it was used, so a handle that is left is noticed while
-//! there is still one to have. The host sees to it that there are no more (`Store::set_max_component_handles`).
+//! there is still one to have. The host sees to it that there are no more (`Store::set_max_component_handles`, which counts
+//! tasks, too, on an engine with support for concurrency).
 
 use wasm_encoder as enc;
 
@@ -21,9 +22,9 @@ use super::Wiring;
 use super::module::{MEMORY, global_name, table_name};
 
 /// Bits of what save and rewind return.
-pub const MEMORY_SIZE: i32 = 1;
-pub const TABLE_SIZE: i32 = 2;
-pub const HANDLES: i32 = 4;
+pub const MEMORY_SIZE: u32 = 1;
+pub const TABLE_SIZE: u32 = 2;
+pub const HANDLES: u32 = 4;
 
 /// What a rewind does, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +242,7 @@ impl Code {
             // The copy grows with the table, or says that it could not.
             code.ref_null(enc::HeapType::FUNC).table_size(table).table_size(copy).i32_sub();
             code.table_grow(copy).i32_const(-1).i32_eq().if_(enc::BlockType::Empty);
-            code.i32_const(TABLE_SIZE).return_().end();
+            code.i32_const(TABLE_SIZE.cast_signed()).return_().end();
             code.table_size(table).local_set(size);
             code.i32_const(0).i32_const(0).local_get(size).table_copy(copy, table);
         }
@@ -278,7 +279,7 @@ impl Code {
     fn compare_tables(&self, code: &mut enc::InstructionSink<'_>) {
         for table in 0..self.tables {
             code.table_size(table).table_size(self.tables + table).i32_ne();
-            code.i32_const(TABLE_SIZE).i32_mul().local_get(0).i32_or().local_set(0);
+            code.i32_const(TABLE_SIZE.cast_signed()).i32_mul().local_get(0).i32_or().local_set(0);
         }
     }
 
@@ -314,7 +315,7 @@ impl Code {
         // Too few: some are in use. A number beyond the highest: the host allows more than was said.
         code.local_get(made).i32_const(highest).i32_ne();
         code.local_get(handle).i32_const(highest).i32_ne().i32_or();
-        code.if_(enc::BlockType::Empty).i32_const(HANDLES).return_().end();
+        code.if_(enc::BlockType::Empty).i32_const(HANDLES.cast_signed()).return_().end();
         code.loop_(enc::BlockType::Empty);
         code.local_get(made).call(self.drop);
         code.local_get(made).i32_const(1).i32_sub().local_tee(made).br_if(0).end();

@@ -92,11 +92,11 @@ fn is_put_back_by(step: Step, component: &[u8]) {
 }
 
 /// What is written cannot be put back: it is reported by this bit, and is not when this step is left out.
-fn is_reported_by(step: Step, bit: i32, component: &[u8]) {
+fn is_reported_by(step: Step, bit: u32, component: &[u8]) {
     let mut whole = Rig::saved(component, &Step::ALL);
     assert_eq!(whole.call(REWIND), 0, "reported before anything was written");
     whole.call("write");
-    assert_eq!(whole.call(REWIND), bit.cast_unsigned());
+    assert_eq!(whole.call(REWIND), bit);
     let mut lacking = Rig::saved(component, &without(step));
     lacking.call("write");
     assert_eq!(lacking.call(REWIND), 0, "reported without {step:?}");
