@@ -74,7 +74,7 @@ async fn start(mode: Mode, set: Set) -> TestHost {
     // One instance: each request is in the place of the one before it.
     let config = format!(
         "[defaults]\nmode = \"{mode}\"\nmax_instances = 1\nmemory_limit = \"4MiB\"\ncpu_time = \"500ms\"\n\
-         request_timeout = \"1s\"\nqueue_timeout = \"60s\"\n"
+         request_timeout = \"3s\"\nqueue_timeout = \"60s\"\n"
     );
     let builder = TestHost::builder().settings(set).config(&config);
     ALL.iter().fold(builder, |builder, probe| probe.put(builder)).start().await
