@@ -64,10 +64,16 @@ impl Recorder {
         before.is_none().then(|| Recording { recorder: self, room })
     }
 
-    /// Takes a request down, if there is a recording. `body`: `None` if it is streamed.
-    pub fn note(&self, method: &Method, path: &str, headers: &HeaderMap, body: Option<&Bytes>) {
+    /// Takes a request down, if there is a recording; only then is its path asked for. `body`: `None` if it is streamed.
+    pub fn note(
+        &self,
+        method: &Method,
+        path: impl FnOnce() -> String,
+        headers: &HeaderMap,
+        body: Option<&Bytes>,
+    ) {
         if let Some(room) = &*self.0.load() {
-            room.lock().note(method, path, headers, body);
+            room.lock().note(method, path(), headers, body);
         }
     }
 }
@@ -85,7 +91,7 @@ impl Drop for Recording<'_> {
 }
 
 impl Room {
-    fn note(&mut self, method: &Method, path: &str, headers: &HeaderMap, body: Option<&Bytes>) {
+    fn note(&mut self, method: &Method, path: String, headers: &HeaderMap, body: Option<&Bytes>) {
         let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         let bytes = path.len() + fields + body.map_or(0, Bytes::len);
         let has_room = self.taken.requests.len() < MOST_REQUESTS && self.bytes + bytes <= MOST_BYTES;
@@ -97,7 +103,7 @@ impl Room {
         let headers = headers.iter().filter(|(name, _)| ![CONTENT_LENGTH, TRANSFER_ENCODING].contains(name));
         self.taken.requests.push(Recorded {
             method: method.to_string(),
-            path: path.to_owned(),
+            path,
             headers: headers
                 .map(|(name, value)| (name.to_string(), BASE64_STANDARD.encode(value.as_bytes())))
                 .collect(),
@@ -129,7 +135,7 @@ mod tests {
         let headers = [("content-length", &b"3"[..]), ("x-odd", &b"\xff"[..])].map(|(name, value)| {
             (HeaderName::from_static(name), HeaderValue::from_bytes(value).expect("a value"))
         });
-        recorder.note(&Method::POST, "/a?b", &headers.into_iter().collect(), body);
+        recorder.note(&Method::POST, || "/a?b".to_owned(), &headers.into_iter().collect(), body);
     }
 
     #[test]

@@ -194,15 +194,17 @@ impl Handler for AppHandler {
 /// Takes the request down if the operator wants to replay it.
 fn record(routed: &Routed, parts: &Parts, body: &Small) {
     let Routed { release, target } = routed;
-    let path = target.path_and_query().map_or("/", PathAndQuery::as_str);
-    let prefix = if release.kind.is_command() { release.mount.prefix() } else { "" };
-    let below = path.strip_prefix(prefix).unwrap_or(path);
-    let below = if below.starts_with('/') { below.to_owned() } else { format!("/{below}") };
+    let below = || {
+        let path = target.path_and_query().map_or("/", PathAndQuery::as_str);
+        let prefix = if release.kind.is_command() { release.mount.prefix() } else { "" };
+        let below = path.strip_prefix(prefix).unwrap_or(path);
+        if below.starts_with('/') { below.to_owned() } else { format!("/{below}") }
+    };
     let body = match body {
         Small::Whole(bytes, None) => Some(bytes),
         Small::Whole(_, Some(_)) | Small::Streaming(_) => None,
     };
-    release.counters.app.recorder().note(&parts.method, &below, &parts.headers, body);
+    release.counters.app.recorder().note(&parts.method, below, &parts.headers, body);
 }
 
 /// Counts what the app did: nothing, if it was not asked.
