@@ -175,12 +175,7 @@ fn checked_compile(
     bytes: &[u8],
 ) -> Result<Vec<u8>, CompileError> {
     let checked = prepare::check(bytes).map_err(|refusal| CompileError::Refused(refusal.to_string()))?;
-    match kind {
-        EngineKind::Rewound => engine::compile_instrumented(engine, bytes),
-        EngineKind::Plain | EngineKind::Concurrent => {
-            engine::compile(engine, bytes, CodeKind::of(checked.kind, Reset::Replace))
-        }
-    }
+    engine::compile(engine, bytes, CodeKind::of(checked.kind, kind.reset()))
 }
 
 #[cfg(test)]

@@ -24,8 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{
-    COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_instrumented,
-    compile_once, load_bytes,
+    COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_once, load_bytes,
 };
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use descriptors::close_inherited;
@@ -66,6 +65,14 @@ impl EngineKind {
             Reset::Rewind => EngineKind::Rewound,
             Reset::Replace if kind.concurrency() => EngineKind::Concurrent,
             Reset::Replace => EngineKind::Plain,
+        }
+    }
+
+    /// How instances in it are brought back.
+    pub fn reset(self) -> Reset {
+        match self {
+            EngineKind::Rewound => Reset::Rewind,
+            EngineKind::Plain | EngineKind::Concurrent => Reset::Replace,
         }
     }
 

@@ -43,7 +43,7 @@ pub fn recipe() -> &'static str {
 }
 
 /// Handles that the guest of an app that is rewound can have at once. Their numbers are part of the state that is put
-/// back, which takes time for each that there could be.
+/// back, which takes some 55 ns for each that there could be; a request takes about ten.
 const REWOUND_HANDLES: u32 = 64;
 
 /// The version of what is done in addition to an app that is to be rewound; part of its artifact's key.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Exit;
 use crate::config::Mode;
-use crate::prepare::instrument::{Manifest, Options, instrument};
+use crate::prepare::instrument::Manifest;
 use crate::prepare::{self, Checked};
 
 #[derive(Debug, Args)]
@@ -62,7 +62,7 @@ impl Inspect {
 
 impl Rewind {
     fn of(bytes: &[u8]) -> Rewind {
-        match instrument(bytes, &Options::default()) {
+        match prepare::for_rewind(bytes) {
             Ok(instrumented) => Rewind::Possible(instrumented.manifest),
             Err(reason) => Rewind::Impossible(reason.to_string()),
         }

@@ -176,20 +176,12 @@ pub fn compatibility(engine: &Engine) -> String {
 /// Threads that one compilation takes at most.
 pub const COMPILE_THREADS: usize = 4;
 
-/// Compiles checked bytes (binary WebAssembly) to an artifact's payload. Blocks for as long as that takes.
+/// Compiles checked bytes (binary WebAssembly) to an artifact's payload; instruments them first where the kind is that.
+/// Blocks for as long as that takes.
 pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
     // Threads of its own: in those that all compilations share, a small app's functions come after a large one's.
     let threads = compile_threads(COMPILE_THREADS).build().map_err(no_threads)?;
     threads.install(|| precompile(engine, bytes, kind))
-}
-
-/// The same of a checked component that is to be rewound: instruments it first.
-pub fn compile_instrumented(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let Instrumented { wasm, manifest } = prepare::for_rewind(bytes).map_err(|reason| {
-        CompileError::Refused(format!("it can't be rewound: {reason}; use reset = \"replace\""))
-    })?;
-    let payload = compile(engine, &wasm, CodeKind::Instrumented)?;
-    Ok(manifest::append(payload, &manifest))
 }
 
 /// Compiles and loads checked bytes for one use, and does with the code what is to be done: all in threads that give way
@@ -230,8 +222,14 @@ fn no_threads(error: impl fmt::Display) -> CompileError {
 
 fn precompile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
     let compiled = match kind {
-        CodeKind::Component | CodeKind::Instrumented => engine.precompile_component(bytes),
+        CodeKind::Component => engine.precompile_component(bytes),
         CodeKind::Module => engine.precompile_module(bytes),
+        CodeKind::Instrumented => {
+            let Instrumented { wasm, manifest } = prepare::for_rewind(bytes).map_err(|reason| {
+                CompileError::Refused(format!("it can't be rewound: {reason}; use reset = \"replace\""))
+            })?;
+            engine.precompile_component(&wasm).map(|code| manifest::append(code, &manifest))
+        }
     };
     compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))
 }

@@ -8,14 +8,12 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
 use super::measured::Measured;
-use super::outbound::{OutboundClient, OutboundLimits};
 use super::{
-    Answer, AppCode, Client, Factory, GuestBody, GuestRequest, Instance, InstancePolicy, LinkedCode,
-    MakeError, RewindStatus,
+    Answer, AppCode, Factory, GuestBody, GuestRequest, Instance, InstancePolicy, LinkedCode, MakeError,
+    RewindStatus,
 };
 use crate::config::Policy;
-use crate::engine::{self, CodeCache, CodeKind, EngineKind, EngineSettings, Engines, Reset};
-use crate::metrics::AppCounters;
+use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines, Reset};
 use crate::pool::AtOnce;
 use crate::prepare;
 use crate::router::Mount;
@@ -49,22 +47,12 @@ impl App {
         let engines = Engines::new(settings).map_err(failed)?;
         let engine = engines.get(EngineKind::of(checked.kind, reset)).map_err(failed)?;
         let kind = CodeKind::of(checked.kind, reset);
-        let loaded = cache.code_with(engine, kind, checked.digest.as_bytes(), || match reset {
-            Reset::Replace => engine::compile(engine, wasm, kind),
-            Reset::Rewind => engine::compile_instrumented(engine, wasm),
-        })?;
+        let loaded = cache.code(engine, wasm, kind, checked.digest.as_bytes())?;
         let config =
             Policy::default().app_config("bench", None).map_err(|problems| anyhow!("{problems:?}"))?;
-        let outbound =
-            OutboundClient::new(OutboundLimits::default()).for_app("bench", config.outbound.clone());
-        let policy = InstancePolicy {
-            app: "bench".into(),
-            config: Arc::new(config),
-            counters: AppCounters::new("bench".into()),
-            outbound,
-        };
+        let policy = InstancePolicy::alone("bench", Arc::new(config));
         let code = AppCode::link(checked.kind, &loaded.code).map_err(failed)?;
-        Ok(App { factory: Factory::new(engines, LinkedCode::new(code, None), Arc::new(policy)) })
+        Ok(App { factory: Factory::new(engines, LinkedCode::new(code, None), policy) })
     }
 
     /// # Errors
@@ -95,12 +83,7 @@ impl App {
     /// A trap, or an answer that is none.
     pub async fn call(&self, instance: &mut Instance) -> anyhow::Result<Bytes> {
         let (parts, ()) = http::Request::get("/").header("host", "bench").body(())?.into_parts();
-        let client = Client {
-            remote: ([127, 0, 0, 1], 1).into(),
-            local: ([127, 0, 0, 1], 2).into(),
-            mount: Mount::root(),
-        };
-        let request = GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), id: 0, client };
+        let request = GuestRequest::of_the_host(parts, GuestBody::Whole(Bytes::new()), None, Mount::root());
         let (sender, answer) = oneshot::channel();
         let clock = instance.clock();
         let guest = Measured::new(Box::pin(instance.call(request, sender)), clock, None);

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -41,6 +41,21 @@ pub struct GuestRequest {
     pub body: GuestBody,
     pub id: u64,
     pub client: Client,
+}
+
+impl GuestRequest {
+    /// One that the host makes itself, from loopback, and which is in no log. `local`: where it is made to, if the app is
+    /// served.
+    pub fn of_the_host(
+        parts: http::request::Parts,
+        body: GuestBody,
+        local: Option<SocketAddr>,
+        mount: Mount,
+    ) -> GuestRequest {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let client = Client { remote: nowhere, local: local.unwrap_or(nowhere), mount };
+        GuestRequest { parts, body, id: 0, client }
+    }
 }
 
 /// A request's body: what was small enough to be read before the lease is whole.

@@ -86,17 +86,13 @@ impl Instance {
     ///
     /// # Errors
     /// See [`Unclean`].
-    fn put_back(&mut self, engines: &Engines, compare: bool) -> Result<(), Unclean> {
+    fn put_back(&mut self, compare: bool) -> Result<(), Unclean> {
         let begun = Instant::now();
         let Instance { store, rewound: Some(rewound), policy, .. } = self else {
             return Err(NotRewound::Spoiled.into());
         };
         if !store.data().has_no_resources() {
             return Err(Unclean::Resources);
-        }
-        #[cfg(debug_assertions)]
-        {
-            rewound.rewinder.is_broken = engines.rewind_is_broken();
         }
         rewound.rewinder.rewind(store)?;
         let compared = if compare { rewound.rewinder.difference(store) } else { None };
@@ -155,7 +151,11 @@ impl Rewinds {
             return false;
         }
         let compare = self.done.load(Relaxed).is_multiple_of(engines.settings().compared.get());
-        match instance.put_back(engines, compare) {
+        #[cfg(debug_assertions)]
+        if let Some(rewound) = &mut instance.rewound {
+            rewound.rewinder.is_broken = engines.rewind_is_broken();
+        }
+        match instance.put_back(compare) {
             Ok(()) => {
                 self.done.fetch_add(1, Relaxed);
                 true

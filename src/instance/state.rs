@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{
 
 use super::clock::CpuClock;
 use super::limits::Limits;
-use super::outbound::AppOutbound;
+use super::outbound::{AppOutbound, OutboundClient, OutboundLimits};
 use super::output::{GuestLog, Stream};
 use crate::config::AppConfig;
 use crate::metrics::AppCounters;
@@ -31,6 +31,14 @@ pub struct InstancePolicy {
     /// Where the time is counted that its instances cost beside their requests.
     pub counters: Arc<AppCounters>,
     pub outbound: Arc<AppOutbound>,
+}
+
+impl InstancePolicy {
+    /// For an app that no other shares its counters and its outbound client with.
+    pub fn alone(app: &str, config: Arc<AppConfig>) -> Arc<InstancePolicy> {
+        let outbound = OutboundClient::new(OutboundLimits::default()).for_app(app, config.outbound.clone());
+        Arc::new(InstancePolicy { app: app.into(), config, counters: AppCounters::new(app.into()), outbound })
+    }
 }
 
 /// What an instance's guest has of the host.

@@ -69,7 +69,6 @@ pub struct Instrumented {
 
 /// What the host has to know of an instrumented app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Linear memories that one instance has. The restorer has none.
     pub memories: u32,
@@ -86,13 +85,6 @@ pub struct Manifest {
 pub struct Options {
     /// Handles that an instance may have at once, at most 65,536.
     pub handles: u32,
-}
-
-/// A request takes about ten, and each costs some 55 ns at every rewind.
-impl Default for Options {
-    fn default() -> Options {
-        Options { handles: 32 }
-    }
 }
 
 /// Rewrites an app that passed the check, so that an instance of it can be put back in place.
