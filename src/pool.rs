@@ -51,6 +51,7 @@ pub use cores::{Cores, thread_awoke};
 pub use lane::{Errand, Lane, Presence};
 pub use lease::Lease;
 pub use load::{Load, Turn, nanoseconds};
+pub use shared::{expiry, now};
 
 use shared::Shared;
 
@@ -322,6 +323,23 @@ impl<M: Manager> Clone for Pool<M> {
 }
 
 impl Policy {
+    /// For a few instances that the host asks itself, for as long as that takes. `patience`: how long to wait for one.
+    pub fn for_asking(max: u32, on_end: OnEnd, patience: Duration) -> Policy {
+        Policy {
+            min_idle: 0,
+            max,
+            max_idle: if on_end == OnEnd::Drop { 0 } else { max },
+            queue_size: usize::try_from(max).unwrap_or(usize::MAX),
+            queue_timeout: patience,
+            idle_time: patience,
+            sleep_after: None,
+            on_end,
+            weight: 1,
+            max_lifetime: None,
+            max_uses: None,
+        }
+    }
+
     fn check(&self, each: u32, units: u32) -> Result<(), PolicyError> {
         let Self { min_idle, max, max_idle, .. } = *self;
         if max == 0 {

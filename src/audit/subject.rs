@@ -8,21 +8,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, Outcome};
 use crate::compare::{App, Asked};
-use crate::config::{AppConfig, HostConfig, Mode, Policy, Problem};
-use crate::engine::{
-    self, CacheError, CodeCache, CodeKind, CompileError, EngineKind, EngineSettings, Engines, Reset,
-};
-use crate::instance::outbound::{OutboundClient, OutboundLimits};
-use crate::instance::{
-    AppCode, Client, Factory, GuestBody, GuestRequest, InstancePolicy, LinkedCode, exchange,
-};
-use crate::metrics::{AppCounters, ReleaseCounters};
-use crate::pool::{self, Budget, Lease, OnEnd, Pool};
-use crate::prepare::{self, Checked, Kind, Refusal};
+use crate::config::{self, AppConfig, HostConfig, Mode};
+use crate::deploy::{DeployError, builder};
+use crate::engine::{self, CacheError, CodeCache, CodeKind, EngineKind, EngineSettings, Engines, Reset};
+use crate::instance::{AppCode, Factory, GuestBody, GuestRequest, InstancePolicy, LinkedCode, exchange};
+use crate::metrics::ReleaseCounters;
+use crate::pool::{Budget, Lease, OnEnd, Policy, Pool};
+use crate::prepare::{self, Checked, Kind};
 use crate::router::Mount;
 
 /// Instances of all pools together.
 const INSTANCES: u32 = 128;
+
+/// How long at least an instance may take to be made.
+const LEAST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an app is audited with.
 pub struct Subject {
@@ -42,20 +41,13 @@ pub struct Subject {
 /// Why an app can't be audited.
 #[derive(Debug, thiserror::Error)]
 pub enum SubjectError {
-    #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("; "))]
-    Config(Vec<Problem>),
+    /// As a deploy of it would.
+    #[error("{0}")]
+    Deploy(#[from] DeployError),
     #[error("cannot read {file}: {error}")]
     Read { file: String, error: std::io::Error },
     #[error("{0}")]
-    Refused(#[from] Refusal),
-    #[error("{0}")]
-    Compile(#[from] CompileError),
-    #[error("{0}")]
     Cache(#[from] CacheError),
-    #[error("{0}")]
-    Link(String),
-    #[error("its path is refused: {0}")]
-    Mount(String),
 }
 
 impl Subject {
@@ -66,7 +58,7 @@ impl Subject {
     pub fn new(
         app: &App,
         host: &HostConfig,
-        policy: &Policy,
+        policy: &config::Policy,
         settings: EngineSettings,
     ) -> Result<Subject, SubjectError> {
         let config_file = app.file.with_extension("toml");
@@ -76,9 +68,8 @@ impl Subject {
             Err(error) => return Err(SubjectError::Read { file: config_file.display().to_string(), error }),
         };
         let own = text.as_deref().map(|text| (&*config_file, text));
-        let own = policy.app_config(&app.name, own).map_err(SubjectError::Config)?;
-        let mount = crate::deploy::builder::mount(&app.name, &own)
-            .map_err(|error| SubjectError::Mount(error.to_string()))?;
+        let own = policy.app_config(&app.name, own).map_err(DeployError::Config)?;
+        let mount = builder::mount(&app.name, &own)?;
         let mode = own.mode;
         // What would replace an instance would hide what was left in it.
         let config = Arc::new(AppConfig {
@@ -89,22 +80,17 @@ impl Subject {
             max_instances: Some(1),
             ..own
         });
-        let checked = prepare::check(&app.bytes)?;
+        let checked = prepare::check(&app.bytes).map_err(DeployError::Refused)?;
         let (kind, code_kind) = (checked.kind, CodeKind::of(checked.kind, Reset::Replace));
-        let link = |error: wasmtime::Error| SubjectError::Link(format!("{error:#}"));
+        let link = |error: wasmtime::Error| DeployError::Link(format!("{error:#}"));
         let engines = Engines::new(EngineSettings { instances: INSTANCES, ..settings }).map_err(link)?;
         let engine = engines.get(EngineKind::of(kind, Reset::Replace)).map_err(link)?;
         let cache = CodeCache::open(&host.cache.dir, host.cache.max_size)?;
-        let loaded = cache.code(engine, &app.bytes, code_kind, checked.digest.as_bytes())?;
+        let loaded = cache.code(engine, &app.bytes, code_kind, checked.digest.as_bytes());
+        let loaded = loaded.map_err(DeployError::Compile)?;
         let code = AppCode::link(kind, &loaded.code).map_err(link)?;
-        let outbound = OutboundClient::new(OutboundLimits::default());
-        let counters = AppCounters::new(app.name.as_str().into());
-        let policy = Arc::new(InstancePolicy {
-            app: app.name.as_str().into(),
-            config: config.clone(),
-            counters: counters.clone(),
-            outbound: outbound.for_app(&app.name, config.outbound.clone()),
-        });
+        let policy = InstancePolicy::alone(&app.name, config.clone());
+        let counters = policy.counters.clone();
         let factory = Factory::new(engines, LinkedCode::new(code, None), policy);
         Ok(Subject {
             name: app.name.clone(),
@@ -152,19 +138,8 @@ impl Subject {
     }
 
     fn pool(&self, factory: Factory, on_end: OnEnd, max: u32) -> Result<Pool<Factory>, String> {
-        let policy = pool::Policy {
-            min_idle: 0,
-            max,
-            max_idle: if on_end == OnEnd::Drop { 0 } else { max },
-            queue_size: 1_000,
-            queue_timeout: self.config.request_timeout.max(Duration::from_secs(60)),
-            idle_time: Duration::from_secs(3600),
-            sleep_after: None,
-            on_end,
-            weight: 1,
-            max_lifetime: None,
-            max_uses: None,
-        };
+        let patience = self.config.request_timeout.max(LEAST_PATIENCE);
+        let policy = Policy::for_asking(max, on_end, patience);
         let units = engine::units(&self.checked.facts);
         Pool::new(&self.name, factory, policy, units, &self.budget).map_err(|error| error.to_string())
     }
@@ -200,10 +175,10 @@ impl Subject {
             request = request.header(http::header::CONTENT_LENGTH, asked.body.len());
         }
         let (parts, ()) = request.body(())?.into_parts();
-        let client = Client { remote: LOCAL, local: LOCAL, mount: self.mount.clone() };
-        Ok(GuestRequest { parts, body: GuestBody::Whole(asked.body.clone()), id: 0, client })
+        let body = GuestBody::Whole(asked.body.clone());
+        Ok(GuestRequest::of_the_host(parts, body, Some(LOCAL), self.mount.clone()))
     }
 }
 
-/// Where the requests seem to come from and go to.
+/// Where the requests seem to go to.
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);

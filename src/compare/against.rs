@@ -6,6 +6,8 @@ use std::str::FromStr;
 use http::Uri;
 use http::uri::Scheme;
 
+use super::app::below;
+
 /// Where another server has the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Other {
@@ -24,12 +26,7 @@ const LONGEST_NAME: usize = 40;
 impl Other {
     /// The request's path there.
     pub fn target(&self, path: &str) -> String {
-        match (self.base.as_str(), path) {
-            ("", path) => path.to_owned(),
-            (base, "/") => base.to_owned(),
-            (base, path) if path.starts_with("/?") => format!("{base}{}", path.trim_start_matches('/')),
-            (base, path) => format!("{base}{path}"),
-        }
+        below(&self.base, path)
     }
 
     /// Its address: the first one that takes a connection.

@@ -56,12 +56,7 @@ impl App {
 
     /// Where a path below the app is on the server.
     pub fn target(&self, path: &str) -> String {
-        match (self.mount.as_str(), path) {
-            ("/", path) => path.to_owned(),
-            (mount, "/") => mount.to_owned(),
-            (mount, path) if path.starts_with("/?") => format!("{mount}{}", path.trim_start_matches('/')),
-            (mount, path) => format!("{mount}{path}"),
-        }
+        below(self.mount.prefix(), path)
     }
 
     /// Keys of the app's own configuration that don't count in this comparison, if it has any.
@@ -90,6 +85,16 @@ impl App {
         }
         config.insert("mode".to_owned(), Value::String(mode.to_string()));
         config
+    }
+}
+
+/// A path and query below an app, on a server that has the app at this path; empty at the root.
+pub fn below(base: &str, path: &str) -> String {
+    match (base, path) {
+        ("", path) => path.to_owned(),
+        (base, "/") => base.to_owned(),
+        (base, path) if path.starts_with("/?") => format!("{base}{}", path.trim_start_matches('/')),
+        (base, path) => format!("{base}{path}"),
     }
 }
 

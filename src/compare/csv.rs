@@ -1,7 +1,7 @@
 //! The figures as comma-separated values: a line for each server, units in the headings, nothing where there is no
 //! figure.
 
-use super::report::{AtRate, Kind, Latency, Report, Row};
+use super::report::{Kind, Report, Row};
 use super::stats::Spread;
 
 type Read = fn(&Row) -> Option<f64>;
@@ -19,14 +19,14 @@ const COLUMNS: [(&str, Read); 38] = [
     ("p999_us", |row| row.latency.p999_us),
     ("alone_p50_us", |row| row.alone_p50_us),
     ("alone_p99_us", |row| row.alone_p99_us),
-    ("rate_asked_per_second", |row| Some(at(row)?.asked_per_second)),
-    ("rate_answered_per_second", |row| median(at(row)?.answered_per_second)),
-    ("rate_p50_us", |row| paced(row)?.p50_us),
-    ("rate_p90_us", |row| paced(row)?.p90_us),
-    ("rate_p99_us", |row| paced(row)?.p99_us),
-    ("rate_p999_us", |row| paced(row)?.p999_us),
-    ("rate_cpu_us_per_request", |row| median(at(row)?.cpu_us_per_request)),
-    ("rate_without_right_answer", |row| Some(at(row)?.counts.failed() as f64)),
+    ("rate_asked_per_second", |row| Some(row.at_rate.as_ref()?.asked_per_second)),
+    ("rate_answered_per_second", |row| median(row.at_rate.as_ref()?.answered_per_second)),
+    ("rate_p50_us", |row| row.at_rate.as_ref()?.latency.p50_us),
+    ("rate_p90_us", |row| row.at_rate.as_ref()?.latency.p90_us),
+    ("rate_p99_us", |row| row.at_rate.as_ref()?.latency.p99_us),
+    ("rate_p999_us", |row| row.at_rate.as_ref()?.latency.p999_us),
+    ("rate_cpu_us_per_request", |row| median(row.at_rate.as_ref()?.cpu_us_per_request)),
+    ("rate_without_right_answer", |row| Some(row.at_rate.as_ref()?.counts.failed() as f64)),
     ("cpu_us_per_request", |row| median(row.cpu_us_per_request)),
     ("guest_us_per_request", |row| row.own?.guest_us_per_request),
     ("upkeep_us_per_request", |row| row.own?.upkeep_us_per_request),
@@ -65,14 +65,6 @@ pub fn csv(report: &Report) -> String {
 
 fn median(spread: Option<Spread>) -> Option<f64> {
     Some(spread?.median)
-}
-
-fn at(row: &Row) -> Option<&AtRate> {
-    row.at_rate.as_ref()
-}
-
-fn paced(row: &Row) -> Option<&Latency> {
-    Some(&at(row)?.latency)
 }
 
 /// Whole numbers without a point, others with what is meant by the measurement and no more.

@@ -1,14 +1,14 @@
 //! Asking a new release before it goes live. These are no requests of a client's: neither counted nor logged as such, and
 //! made by the host from loopback.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 
-use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, exchange};
+use crate::instance::{Factory, GuestBody, GuestRequest, Outcome, exchange};
 use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::Lease;
 use crate::release::Release;
@@ -67,7 +67,6 @@ fn request(release: &Release, local: SocketAddr, path: &str) -> Result<GuestRequ
     let (mut parts, ()) = request.body(())?.into_parts();
     parts.headers.insert(USER_AGENT, HeaderValue::from_static("hostler-warmup"));
     release.tell_prefix(&mut parts.headers);
-    let client =
-        Client { remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), local, mount: release.mount.clone() };
-    Ok(GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), id: 0, client })
+    let body = GuestBody::Whole(Bytes::new());
+    Ok(GuestRequest::of_the_host(parts, body, Some(local), release.mount.clone()))
 }

@@ -187,10 +187,8 @@ impl Builder {
         let factory = match code {
             PreparedCode::Loaded(code) => {
                 let code = AppCode::link(checked.kind, &code).map_err(link_error)?;
-                {
-                    let linked = LinkedCode::new(code, shelf::Kept::of(self, &checked));
-                    Factory::new(engines, linked, policy).telling(self.engines_replaced.clone())
-                }
+                let linked = LinkedCode::new(code, shelf::Kept::of(self, &checked));
+                Factory::new(engines, linked, policy).telling(self.engines_replaced.clone())
             }
             PreparedCode::Cold(wasm) => {
                 let (compiling, cores) = (self.compiling.clone(), self.budget.cores().clone());

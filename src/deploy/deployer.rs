@@ -88,7 +88,6 @@ pub struct Deployer {
     /// No look before then.
     rested_at: Instant,
     looks: u64,
-    /// `None`: releases can't be kept here.
     orders: Incoming,
     /// Who has ordered which app to be built anew, and is not answered yet.
     ordered: BTreeMap<AppName, Waiting>,

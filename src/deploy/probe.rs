@@ -36,7 +36,11 @@ pub(super) async fn probe(release: &Release, budget: &Budget, local: SocketAddr)
     }
     let path = release.config.warmup.first().map_or("/", String::as_str);
     // A pool of one: whoever is next waits until the instance is back.
-    let pool = Pool::new(&release.app, release.pool.manager().twin(), one(release), release.units, budget)?;
+    let policy = Policy {
+        weight: release.config.weight,
+        ..Policy::for_asking(1, OnEnd::Keep, release.config.request_timeout)
+    };
+    let pool = Pool::new(&release.app, release.pool.manager().twin(), policy, release.units, budget)?;
     let probed = ask_twice(release, &pool, local, path).await;
     pool.close();
     pool.drained().await;
@@ -61,20 +65,4 @@ async fn ask_twice(
         return Err(only_once("it failed after its answer".to_owned()));
     }
     ask(release, lease, local, path).await.map(drop).map_err(only_once)
-}
-
-fn one(release: &Release) -> Policy {
-    Policy {
-        min_idle: 0,
-        max: 1,
-        max_idle: 1,
-        queue_size: 1,
-        queue_timeout: release.config.request_timeout,
-        idle_time: release.config.request_timeout,
-        sleep_after: None,
-        on_end: OnEnd::Keep,
-        weight: release.config.weight,
-        max_lifetime: None,
-        max_uses: None,
-    }
 }

@@ -221,6 +221,7 @@ pub struct Factory {
     rewinds: Rewinds,
 }
 
+#[derive(Clone)]
 enum CodeSource {
     Linked(Arc<LinkedCode>),
     Cold(ColdCode),
@@ -238,11 +239,7 @@ impl Factory {
 
     /// Another one that makes the same instances.
     pub fn twin(&self) -> Factory {
-        let source = match &self.source {
-            CodeSource::Linked(code) => CodeSource::Linked(code.clone()),
-            CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
-        };
-        Factory::of(self.engines.clone(), source, self.policy.clone())
+        Factory::of(self.engines.clone(), self.source.clone(), self.policy.clone())
     }
 
     /// The same, for requests that share its instances, which run on that runtime.

@@ -14,7 +14,7 @@ mod task;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use tokio::sync::{Notify, SetOnce, mpsc, oneshot};
 use super::call::Sender;
 use super::clock::{CpuClock, CpuTimeExceeded};
 use super::{Factory, GuestRequest, MakeError};
+use crate::pool::{expiry, now};
 use roster::{Bounds, Overdue, Roster};
 
 /// The resident instances of one release.
@@ -30,7 +31,7 @@ pub struct Resident {
     factory: Factory,
     /// Where they run: a deploy begins them, and its runtime is not for guests.
     serving: Handle,
-    roster: Mutex<Roster<Instance>>,
+    roster: Mutex<Roster<AtWork>>,
     /// An instance is being begun: one at a time.
     beginning: tokio::sync::Mutex<()>,
     /// A place may have become free.
@@ -39,7 +40,7 @@ pub struct Resident {
 }
 
 /// How an instance at work is reached. When all of these are dropped it takes no more requests.
-struct Instance {
+struct AtWork {
     jobs: mpsc::UnboundedSender<Job>,
     ended: Arc<SetOnce<Ended>>,
 }
@@ -129,7 +130,7 @@ impl Resident {
     }
 
     /// Gives a request a place at an instance; waits until there is one.
-    async fn give(
+    async fn place(
         self: &Arc<Self>,
         request: GuestRequest,
         answer: Sender,
@@ -162,7 +163,7 @@ impl Resident {
     /// Begins an instance if that is still wanted when it is its turn.
     async fn begin_if(
         self: &Arc<Self>,
-        is_wanted: impl Fn(&Roster<Instance>) -> bool,
+        is_wanted: impl Fn(&Roster<AtWork>) -> bool,
     ) -> Result<(), MakeError> {
         if !is_wanted(&self.roster.lock()) {
             return Ok(());
@@ -176,10 +177,10 @@ impl Resident {
         let ended = Arc::new(SetOnce::new());
         let config = self.factory.config();
         let requests = config.max_requests.clone().map_or(u64::MAX, fastrand::u64);
-        let spread = |time: Duration| time.mul_f64(0.9 + 0.2 * fastrand::f64());
-        let expires = config.max_lifetime.map(|time| now() + spread(time));
-        let id =
-            self.roster.lock().add(Instance { jobs, ended: Arc::clone(&ended) }, requests, expires, now());
+        let now = now();
+        let expires = config.max_lifetime.map(|time| expiry(now, time));
+        let reached = AtWork { jobs, ended: Arc::clone(&ended) };
+        let id = self.roster.lock().add(reached, requests, expires, now);
         self.serving.spawn(task::run(Arc::clone(self), id, instance, incoming, ended));
         self.changed.notify_waiters();
         Ok(())
@@ -227,7 +228,7 @@ impl Seat {
     /// The instance failed, by this request or by another; or there is none.
     pub(super) async fn call(&mut self, request: GuestRequest, answer: Sender) -> wasmtime::Result<()> {
         let (done, worked) = oneshot::channel();
-        let instance = self.resident.give(request, answer, done).await.map_err(wasmtime::Error::new)?;
+        let instance = self.resident.place(request, answer, done).await.map_err(wasmtime::Error::new)?;
         if let Ok(worked) = worked.await {
             return worked;
         }
@@ -260,9 +261,4 @@ impl Cause {
             cause => wasmtime::Error::msg(format!("the resident instance that it was on ended: {cause}")),
         }
     }
-}
-
-/// The runtime's clock, so that tests can stop it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -11,12 +11,11 @@ use super::canary::{Canary, Sighting};
 use super::{CheckError, Finding};
 use crate::config::{AppConfig, Mode, Policy};
 use crate::engine::{self, CodeKind, EngineKind, Engines, Reset};
-use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::instance::{
-    AppCode, Client, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, LinkedCode,
-    Outcome, exchange,
+    AppCode, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, LinkedCode, Outcome,
+    exchange,
 };
-use crate::metrics::{AppCounters, ReleaseCounters};
+use crate::metrics::ReleaseCounters;
 use crate::pool::{Budget, Pool};
 use crate::prepare;
 use crate::release::pool_policy;
@@ -168,14 +167,8 @@ impl Cage {
     ) -> Result<Cage, CheckError> {
         let (kind, code_kind) = (canary.kind(), CodeKind::of(canary.kind(), Reset::Replace));
         let config = Arc::new(config(&canary, setup)?);
-        let outbound = OutboundClient::new(OutboundLimits::default()).for_app(NAME, config.outbound.clone());
-        let counters = AppCounters::new(NAME.into());
-        let policy = Arc::new(InstancePolicy {
-            app: NAME.into(),
-            config: config.clone(),
-            counters: counters.clone(),
-            outbound,
-        });
+        let policy = InstancePolicy::alone(NAME, config.clone());
+        let counters = policy.counters.clone();
         let wasm = canary.wasm().map_err(CheckError::of)?;
         let checked = prepare::check(&wasm).map_err(CheckError::of)?;
         let factory = if setup.mode == Mode::Cold {
@@ -323,16 +316,11 @@ fn request(ending: Ending) -> Result<GuestRequest, CheckError> {
     if ending == Ending::BodyUnread {
         body.resize(MUCH, b'?');
     }
-    let client = Client {
-        remote: ([127, 0, 0, 1], 1).into(),
-        local: ([127, 0, 0, 1], 2).into(),
-        mount: Mount::root(),
-    };
     let body = match ending {
         Ending::BodyUnread => {
             GuestBody::Streaming(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync())
         }
         _ => GuestBody::Whole(body.into()),
     };
-    Ok(GuestRequest { parts, body, id: 0, client })
+    Ok(GuestRequest::of_the_host(parts, body, None, Mount::root()))
 }

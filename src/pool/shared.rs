@@ -360,11 +360,10 @@ impl<M: Manager> Held<M> {
 
 impl Life {
     fn begin(policy: &Policy, now: Instant) -> Self {
-        let spread = |time: Duration| time.mul_f64(0.9 + 0.2 * fastrand::f64());
         Self {
             uses: 0,
             max_uses: policy.max_uses.clone().map_or(u64::MAX, fastrand::u64),
-            expires: policy.max_lifetime.map(|time| now + spread(time)),
+            expires: policy.max_lifetime.map(|time| expiry(now, time)),
         }
     }
 }
@@ -428,7 +427,12 @@ enum Settle<M: Manager> {
     Grant(Option<Waiter<M>>, Permit),
 }
 
+/// When an instance that is made now has lived for long enough: give or take a tenth, so that not all expire at once.
+pub fn expiry(now: Instant, max_lifetime: Duration) -> Instant {
+    now + max_lifetime.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
 /// The runtime's clock, so that tests can stop it.
-pub(super) fn now() -> Instant {
+pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -16,19 +16,11 @@ async fn host(config: &str, apps: &[(&str, &str)]) -> TestHost {
     with.start().await
 }
 
-/// The `count=` of the guest `counter`: how many requests its instance has had.
-async fn count(host: &TestHost, path: &str) -> u64 {
-    let answer = host.get(path).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let count = answer.text().strip_prefix("count=").and_then(|text| text.split_once(' '));
-    count.and_then(|(count, _)| count.parse().ok()).expect("a count")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kept_instance_has_what_the_request_before_left_and_status_says_so() {
     let host = host("max_requests = \"off\"", &[("counter", "counter")]).await;
     for expected in 1..=20 {
-        assert_eq!(count(&host, "/counter").await, expected);
+        assert_eq!(host.get("/counter").await.count(), expected);
         host.settled("counter").await;
     }
     let status = serde_json::to_value(host.app("counter")).expect("a status");
@@ -41,7 +33,7 @@ async fn a_kept_instance_has_what_the_request_before_left_and_status_says_so() {
 async fn an_instance_is_replaced_after_max_requests() {
     let host = host("max_requests = 3", &[("counter", "counter")]).await;
     for expected in [1, 2, 3, 1, 2, 3, 1] {
-        assert_eq!(count(&host, "/counter").await, expected);
+        assert_eq!(host.get("/counter").await.count(), expected);
         host.settled("counter").await;
     }
 }
@@ -52,7 +44,7 @@ async fn an_instance_is_replaced_before_its_memory_or_its_handles_run_out() {
     let grows = host("max_retained_memory = \"512KiB\"", &[("counter", "counter")]).await;
     let mut counts = Vec::new();
     for _ in 0..12 {
-        counts.push(count(&grows, "/counter").await);
+        counts.push(grows.get("/counter").await.count());
         grows.settled("counter").await;
     }
     let most = counts.iter().max().copied().unwrap_or(0);
@@ -60,7 +52,7 @@ async fn an_instance_is_replaced_before_its_memory_or_its_handles_run_out() {
     let leaks = host("resource_limit = 40", &[("counter", "counter")]).await;
     let mut counts = Vec::new();
     for _ in 0..30 {
-        counts.push(count(&leaks, "/counter").await);
+        counts.push(leaks.get("/counter").await.count());
         leaks.settled("counter").await;
     }
     let most = counts.iter().max().copied().unwrap_or(0);
@@ -84,15 +76,15 @@ async fn requests_at_the_same_time_have_an_instance_each() {
 async fn after_a_trap_or_a_deadline_the_state_is_gone() {
     let host = host("max_requests = \"off\"\nrequest_timeout = \"300ms\"", &[("counter", "counter")]).await;
     for how in ["t", "w", "T", "W"] {
-        assert_eq!(count(&host, "/counter").await, 1, "before {how}");
+        assert_eq!(host.get("/counter").await.count(), 1, "before {how}");
         host.settled("counter").await;
-        assert_eq!(count(&host, "/counter").await, 2, "before {how}");
+        assert_eq!(host.get("/counter").await.count(), 2, "before {how}");
         host.settled("counter").await;
         let ended = host.send(http::Method::POST, &format!("/counter?end={how}"), &[], "12".into()).await;
         assert!(ended.is_err() || ended.is_ok_and(|answer| answer.status.is_server_error()), "{how}");
         host.settled("counter").await;
     }
-    assert_eq!(count(&host, "/counter").await, 1);
+    assert_eq!(host.get("/counter").await.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +104,7 @@ async fn the_probe_leaves_nothing_behind_and_counts_for_nobody() {
     let host = host("", &[("counter", "counter")]).await;
     let status = host.app("counter");
     assert_eq!((status.requests.requests, status.requests.responses_2xx), (0, 0));
-    assert_eq!(count(&host, "/counter").await, 1);
+    assert_eq!(host.get("/counter").await.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,13 +17,6 @@ async fn host(config: &str, apps: &[(&str, &str)]) -> TestHost {
     with.start().await
 }
 
-/// The `count=` of the guest `canary-p3`: how many requests its instance has had.
-fn count(answer: &Answer) -> u64 {
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let count = answer.text().strip_prefix("count=").and_then(|text| text.split_once(' '));
-    count.and_then(|(count, _)| count.parse().ok()).expect("a count")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_instance_works_on_many_requests_at_once_and_status_says_that_they_share_it() {
     let host = host("", &[("canary", "canary-p3"), ("hello", "hello-p3")]).await;
@@ -31,7 +24,8 @@ async fn one_instance_works_on_many_requests_at_once_and_status_says_that_they_s
     let answers = join_all((0..30).map(|_| host.get("/hello?stream=3&ms=200"))).await;
     assert!(answers.iter().all(|answer| answer.text() == "line 1\nline 2\nline 3\n"));
     assert!(begun.elapsed() < Duration::from_millis(30 * 400 / 2), "they had to wait: {:?}", begun.elapsed());
-    let mut counts: Vec<_> = join_all((0..30).map(|_| host.get("/canary"))).await.iter().map(count).collect();
+    let mut counts: Vec<_> =
+        join_all((0..30).map(|_| host.get("/canary"))).await.iter().map(Answer::count).collect();
     counts.sort_unstable();
     assert_eq!(counts, (1..=30).collect::<Vec<_>>(), "one instance had them all");
     host.settled("canary").await;
@@ -83,7 +77,7 @@ async fn a_trap_ends_what_is_on_the_instance_and_a_new_one_takes_over() {
         (waits.status, traps.status),
         (StatusCode::INTERNAL_SERVER_ERROR, StatusCode::INTERNAL_SERVER_ERROR)
     );
-    assert_eq!(count(&host.get("/canary").await), 1);
+    assert_eq!(host.get("/canary").await.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,21 +97,21 @@ async fn a_guest_that_spins_is_ended_and_so_is_what_is_beside_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_deadline_the_instance_takes_no_more_and_ends_what_it_has() {
     let host = host("request_timeout = \"1s\"", &[("canary", "canary-p3")]).await;
-    assert_eq!(count(&host.get("/canary").await), 1);
+    assert_eq!(host.get("/canary").await.count(), 1);
     let late = host.post("/canary?end=w", "12").await;
     assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT);
-    host.get_until("/canary", "another instance answers", |answer| count(answer) == 1).await;
+    host.get_until("/canary", "another instance answers", |answer| answer.count() == 1).await;
     host.settled("canary").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_takes_nobody_along() {
     let host = host("", &[("canary", "canary-p3")]).await;
-    assert_eq!(count(&host.get("/canary").await), 1);
+    assert_eq!(host.get("/canary").await.count(), 1);
     let leaves = tokio::time::timeout(Duration::from_millis(200), host.post("/canary?end=w", "12")).await;
     assert!(leaves.is_err());
     host.settled("canary").await;
-    assert_eq!(count(&host.get("/canary").await), 3);
+    assert_eq!(host.get("/canary").await.count(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +119,7 @@ async fn an_instance_is_replaced_when_it_has_had_its_requests_or_has_grown() {
     let config = "max_requests = 4\nmax_retained_memory = \"100MiB\"";
     let host = host(config, &[("canary", "canary-p3")]).await;
     for expected in [1, 2, 3, 4, 1, 2, 3, 4, 1] {
-        assert_eq!(count(&host.get("/canary").await), expected);
+        assert_eq!(host.get("/canary").await.count(), expected);
         host.settled("canary").await;
     }
     // It grows by a page each time.
@@ -133,7 +127,7 @@ async fn an_instance_is_replaced_when_it_has_had_its_requests_or_has_grown() {
     host.until("it is live", || host.release("canary") == 2).await;
     let mut counts = Vec::new();
     for _ in 0..20 {
-        counts.push(count(&host.get("/canary").await));
+        counts.push(host.get("/canary").await.count());
         host.settled("canary").await;
     }
     let most = counts.iter().max().copied().unwrap_or(0);

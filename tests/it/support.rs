@@ -57,6 +57,14 @@ impl Answer {
         std::str::from_utf8(&self.body).expect("a text answer")
     }
 
+    /// The `count=` that the guests `counter` and `canary-p3` begin with: how many requests their instance has had.
+    #[track_caller]
+    pub fn count(&self) -> u64 {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        let count = self.text().strip_prefix("count=").and_then(|text| text.split_once(' '));
+        count.and_then(|(count, _)| count.parse().ok()).expect("a count")
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("a text header"))
     }

@@ -53,8 +53,8 @@ impl Connection {
         let lane = self.lane.clone();
         let mut failures = 0;
         while failures < FAILURES {
-            let Some(turn) = lane.next(self.number, clock).await else { return };
-            let answer = match load.asks.get(turn.ask) {
+            let Some(ask) = lane.next(self.number, clock).await else { return };
+            let answer = match load.asks.get(ask) {
                 Some(ask) => self.exchange(ask).await,
                 None => None,
             };

@@ -39,12 +39,6 @@ pub struct Lane {
     pub tally: Mutex<Tally>,
 }
 
-/// A request that a connection is to make.
-#[derive(Debug, Clone, Copy)]
-pub struct Turn {
-    pub ask: usize,
-}
-
 /// The runtime's timer ticks in milliseconds, so what is nearer than this is waited for by looking at the clock.
 const NEAR: Duration = Duration::from_millis(3);
 
@@ -64,8 +58,8 @@ impl Lane {
         Self { pace, part, asks: asks.max(1), due, tally }
     }
 
-    /// The next request for this connection, when it is time; `None` if there is none any more.
-    pub async fn next(&self, connection: usize, clock: &Clock) -> Option<Turn> {
+    /// Which request is the next for this connection, when it is time; `None` if there is none any more.
+    pub async fn next(&self, connection: usize, clock: &Clock) -> Option<usize> {
         let number = match self.pace {
             Pace::Closed => {
                 let now = Instant::now();
@@ -80,8 +74,7 @@ impl Lane {
             }
         };
         // The threads don't count together, but each begins with another request.
-        let turn = number.wrapping_add(self.part.thread as u64) % self.asks as u64;
-        Some(Turn { ask: turn as usize })
+        Some((number.wrapping_add(self.part.thread as u64) % self.asks as u64) as usize)
     }
 
     /// Makes requests due, each at its time, until the slice is over. Nothing to do in a closed loop.

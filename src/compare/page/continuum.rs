@@ -3,9 +3,8 @@
 
 use std::fmt::Write;
 
-use super::figure::{FRAMES, Frame, Told, class, short};
-use super::scale::{Scale, names_at};
-use super::text::Text;
+use super::figure::{End, FRAMES, Frame, Told, class, names, short};
+use super::scale::Scale;
 use crate::compare::format::{MIB, count, significant};
 use crate::compare::report::{Kind, Row};
 use crate::compare::stats::Spread;
@@ -57,11 +56,11 @@ fn draw(frame: &Frame, spots: &[Spot<'_>], native: Option<Spread>) -> Option<Str
     let ticks = across.ticks(frame.ticks);
     let ticks = ticks.into_iter().map(|tick| (across.at(tick), whole(tick))).collect::<Vec<_>>();
     let mut out = frame.across(&up, "requests/s", whole) + &frame.along(&ticks, "memory in all, MiB");
-    let mut names = Vec::new();
+    let mut ends = Vec::new();
     if let Some(native) = native {
         let y = up.at(native.median);
         let _ = write!(out, "<path class=\"level\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>");
-        names.push(("native", "native".to_owned(), right, y));
+        ends.push(End { class: "native", name: "native".to_owned(), x: right, y });
     }
     let places = spots.iter().map(|spot| (across.at(spot.mib), up.at(spot.rate.median))).collect::<Vec<_>>();
     let _ = write!(out, "<path class=\"way\" d=\"{}\"/>", curve(&places));
@@ -74,19 +73,9 @@ fn draw(frame: &Frame, spots: &[Spot<'_>], native: Option<Spread>) -> Option<Str
             up.at(spot.rate.min),
             up.at(spot.rate.max),
         );
-        names.push((class(spot.row), short(&spot.row.name), *x, *y));
+        ends.push(End { class: class(spot.row), name: short(&spot.row.name), x: *x, y: *y });
     }
-    let ends = names.iter().map(|(_, _, x, y)| (*x, *y)).collect::<Vec<_>>();
-    let moved = names_at(&ends, top, bottom - 8.0);
-    for ((class, name, x, _), y) in names.iter().zip(moved) {
-        let (x, y) = (x + 12.0, y + 4.5);
-        let _ = write!(
-            out,
-            "<g class=\"{class}\"><text class=\"name\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text></g>",
-            Text(name)
-        );
-    }
-    Some(out)
+    Some(out + &names(&ends, 12.0, (top, bottom - 8.0)))
 }
 
 /// A round value without figures that say nothing.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::scale::Scale;
+use super::scale::{Scale, names_at};
 use super::text::Text;
 use crate::compare::report::{Kind, Row};
 
@@ -110,6 +110,29 @@ impl Frame {
             write!(out, "<text x=\"{middle:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", Text(of));
         out
     }
+}
+
+/// Where a line or a dot ends, and whose it is.
+pub struct End {
+    pub class: &'static str,
+    pub name: String,
+    pub x: f64,
+    pub y: f64,
+}
+
+/// Names beside what they are of, so far to the right, and apart from each other between these two heights.
+pub fn names(ends: &[End], beside: f64, (top, bottom): (f64, f64)) -> String {
+    let places = ends.iter().map(|end| (end.x, end.y)).collect::<Vec<_>>();
+    let mut out = String::new();
+    for (End { class, name, x, .. }, y) in ends.iter().zip(names_at(&places, top, bottom)) {
+        let (x, y) = (x + beside, y + 4.5);
+        let _ = write!(
+            out,
+            "<g class=\"{class}\"><text class=\"name\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text></g>",
+            Text(name)
+        );
+    }
+    out
 }
 
 /// The class that colours what belongs to a server.

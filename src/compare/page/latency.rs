@@ -3,9 +3,9 @@
 
 use std::fmt::Write;
 
-use super::figure::{FRAMES, Frame, Told, class, short};
-use super::scale::{Scale, names_at};
-use super::text::{Text, typeset};
+use super::figure::{End, FRAMES, Frame, Told, class, names, short};
+use super::scale::Scale;
+use super::text::typeset;
 use crate::compare::format::time;
 use crate::compare::report::{Latency, Point, Row};
 
@@ -44,7 +44,7 @@ fn draw(frame: &Frame, rows: &[(&Row, &Latency)]) -> Option<String> {
     let named = named.map(|(part, shown)| (x(*part), (*shown).to_owned())).collect::<Vec<_>>();
     let mut out = frame.across(&up, "latency", |us| typeset(&tick(us)));
     out += &frame.along(&named, "% of the requests within that time");
-    let mut names = Vec::new();
+    let mut ends = Vec::new();
     for (row, latency) in rows {
         let place = |point: &Point| (x(point.part), up.at(point.us));
         let path = latency.distribution.iter().map(place).enumerate().map(|(at, (x, y))| {
@@ -58,19 +58,9 @@ fn draw(frame: &Frame, rows: &[(&Row, &Latency)]) -> Option<String> {
             "<g class=\"{}\"><path class=\"line\" d=\"{path}\"/><circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/></g>",
             class(row)
         );
-        names.push((class(row), short(&row.name), x, y));
+        ends.push(End { class: class(row), name: short(&row.name), x, y });
     }
-    let ends = names.iter().map(|(_, _, x, y)| (*x, *y)).collect::<Vec<_>>();
-    let moved = names_at(&ends, top, bottom - 4.0);
-    for ((class, name, x, _), y) in names.iter().zip(moved) {
-        let (x, y) = (x + 9.0, y + 4.5);
-        let _ = write!(
-            out,
-            "<g class=\"{class}\"><text class=\"name\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text></g>",
-            Text(name)
-        );
-    }
-    Some(out)
+    Some(out + &names(&ends, 9.0, (top, bottom - 4.0)))
 }
 
 /// 1 is one request of ten, 2 one of a hundred.

@@ -3,7 +3,7 @@
 use super::figure::class;
 use super::text::{Text, typeset};
 use crate::compare::format::{MIB, count, noise, significant, time};
-use crate::compare::report::{AtRate, Latency, Row};
+use crate::compare::report::Row;
 
 /// A heading, and the cell for a server; no cell is no figure.
 type Column<'c> = (&'c str, fn(&Row) -> Option<String>);
@@ -23,11 +23,11 @@ const LATENCY: [Column<'_>; 4] = [
 ];
 
 const PACED: [Column<'_>; 5] = [
-    ("asked a second", |row| Some(count(at(row)?.asked_per_second))),
-    ("answered a second", |row| Some(count(at(row)?.answered_per_second?.median))),
-    ("half", |row| Some(time(paced(row)?.p50_us?))),
-    ("99 %", |row| Some(time(paced(row)?.p99_us?))),
-    ("99.9 %", |row| Some(time(paced(row)?.p999_us?))),
+    ("asked a second", |row| Some(count(row.at_rate.as_ref()?.asked_per_second))),
+    ("answered a second", |row| Some(count(row.at_rate.as_ref()?.answered_per_second?.median))),
+    ("half", |row| Some(time(row.at_rate.as_ref()?.latency.p50_us?))),
+    ("99 %", |row| Some(time(row.at_rate.as_ref()?.latency.p99_us?))),
+    ("99.9 %", |row| Some(time(row.at_rate.as_ref()?.latency.p999_us?))),
 ];
 
 const COST: [Column<'_>; 4] = [
@@ -76,14 +76,6 @@ pub fn memory(rows: &[Row]) -> String {
 
 pub fn first(rows: &[Row]) -> String {
     table("Time to the first answer", rows, &FIRST)
-}
-
-fn at(row: &Row) -> Option<&AtRate> {
-    row.at_rate.as_ref()
-}
-
-fn paced(row: &Row) -> Option<&Latency> {
-    Some(&at(row)?.latency)
 }
 
 fn table(caption: &str, rows: &[Row], columns: &[Column<'_>]) -> String {
