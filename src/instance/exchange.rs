@@ -29,6 +29,7 @@ use wasmtime_wasi_http::WasiBody;
 use super::clock::{CpuClock, CpuTimeExceeded};
 use super::laned::Laned;
 use super::measured::Measured;
+use super::resident::RequestTimeExceeded;
 use super::{Answer, Factory, GuestRequest};
 use crate::config::AppConfig;
 use crate::metrics::ReleaseCounters;
@@ -395,9 +396,12 @@ impl Drop for Exchange {
 
 impl Failure {
     fn of(error: wasmtime::Error) -> Failure {
-        match error.downcast_ref::<CpuTimeExceeded>() {
-            Some(exceeded) => Failure::CpuTime(exceeded.0),
-            None => Failure::Trapped(error),
+        if let Some(exceeded) = error.downcast_ref::<CpuTimeExceeded>() {
+            Failure::CpuTime(exceeded.0)
+        } else if let Some(exceeded) = error.downcast_ref::<RequestTimeExceeded>() {
+            Failure::Deadline(exceeded.0)
+        } else {
+            Failure::Trapped(error)
         }
     }
 }

@@ -76,6 +76,11 @@ enum Cause {
     Lost,
 }
 
+/// The request took longer than its `request_timeout`, and was ended with its instance.
+#[derive(Debug, thiserror::Error)]
+#[error("the request_timeout of {0:?} passed")]
+pub struct RequestTimeExceeded(pub Duration);
+
 /// What a request leases of a resident app: the right to a place at one of its instances.
 pub struct Seat {
     resident: Arc<Resident>,
@@ -258,6 +263,8 @@ impl Cause {
     fn error(&self) -> wasmtime::Error {
         match self {
             Cause::CpuTime(limit) => wasmtime::Error::new(CpuTimeExceeded(*limit)),
+            // All of them have had it, this one too: its own timer may be about to say so.
+            Cause::Overdue(limit) => wasmtime::Error::new(RequestTimeExceeded(*limit)),
             cause => wasmtime::Error::msg(format!("the resident instance that it was on ended: {cause}")),
         }
     }

@@ -62,7 +62,9 @@ async fn a_trap_ends_what_is_on_the_instance_and_a_new_one_takes_over() {
     let is_whole = trapped.is_ok_and(|answer| answer.status.is_success());
     assert!(!is_whole, "a body that broke off looked whole");
     for answer in beside {
-        assert!(answer.is_err(), "a body that broke off looked whole: {answer:?}");
+        // Its head may not have left yet.
+        let is_whole = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
+        assert!(!is_whole, "a body that broke off looked whole: {answer:?}");
     }
     assert_eq!(host.get("/hello").await.status, StatusCode::OK);
     host.settled("hello").await;

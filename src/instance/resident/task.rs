@@ -119,7 +119,7 @@ async fn serve(
             biased;
             Some(ended) = under_way.next(), if !under_way.is_empty() => ended?,
             job = jobs.recv(), if !is_retired => match job {
-                Some(job) => under_way.push(work(accessor, service, job, resident)),
+                Some(job) => under_way.push(work(accessor, service, job, resident, under_way.len())),
                 None => is_retired = true,
             },
         }
@@ -130,12 +130,13 @@ async fn serve(
     Ok(())
 }
 
-/// One request, until its answer's body has ended.
+/// One request, until its answer's body has ended. `others`: requests that came before it and are still worked on.
 async fn work(
     accessor: &Accessor<HostState>,
     service: &Service,
     job: Job,
     resident: &Arc<Resident>,
+    others: usize,
 ) -> wasmtime::Result<()> {
     let Job { place, request, answer, done } = job;
     let request = accessor.with(|mut store| {
@@ -146,7 +147,7 @@ async fn work(
     });
     let worked = match request {
         Ok(request) => {
-            give(answer_http03(accessor, service, request).await?, answer).await;
+            give(answer_http03(accessor, service, request).await?, answer, others).await;
             Ok(())
         }
         Err(error) => Err(error),
@@ -158,13 +159,13 @@ async fn work(
 }
 
 /// Gives an answer to its request, and waits until its body is through.
-async fn give(answered: Answer, to: Sender) {
+async fn give(answered: Answer, to: Sender, others: usize) {
     let response = match answered {
         Answer::Response(response) => response,
         other => return drop(to.send(other)),
     };
     let (head, body) = response.into_parts();
-    let (begun, is_whole) = begin(body).await;
+    let (begun, is_whole) = begin(body, others).await;
     let (ending, body_ended) = oneshot::channel();
     let body = begun.body(|rest| Ending::of(rest, ending));
     let _ = to.send(Answer::Response(http::Response::from_parts(head, body)));
