@@ -78,9 +78,10 @@ impl fmt::Display for Report {
             self.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")
         )?;
         match &self.rewind {
-            Rewind::Possible(Manifest { memories, globals, tables, handles }) => write!(
+            Rewind::Possible(Manifest { memories, globals, tables, handles, droppable }) => write!(
                 f,
-                "rewind         possible: memories {memories}, globals {globals}, tables {tables}, handles {handles}"
+                "rewind         possible: memories {memories}, globals {globals}, tables {tables}, handles {handles}; drops what \
+                 is left of {droppable} types of resources"
             ),
             Rewind::Impossible(reason) => write!(f, "rewind         not possible: {reason}"),
         }

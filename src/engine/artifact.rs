@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! payload: an ELF file made by Wasmtime (and   | trailer, 88 bytes, numbers little-endian
-//! a manifest of 16 bytes if it is to be rewound)| magic 8 | format u32 | kind u32 | payload length u64 | key 32 | SHA-256 of the payload 32
+//! a manifest of 20 bytes if it is to be rewound)| magic 8 | format u32 | kind u32 | payload length u64 | key 32 | SHA-256 of the payload 32
 //! ```
 //!
 //! The payload comes first because Wasmtime maps the file from its first byte on and wants the ELF header there;

@@ -35,13 +35,18 @@ use tracked::Tracked;
 pub struct Exports {
     pub save: &'static str,
     pub rewind: &'static str,
+    pub left: &'static str,
+    pub drop: &'static str,
     pub memories: usize,
+    /// Types of resources whose handles can be dropped. If there are none, it has neither `left` nor `drop`.
+    pub droppable: u32,
 }
 
 /// What is needed to put one instance back, the only one in its store.
 pub struct Rewinder {
     memories: Vec<Tracked>,
     rewind: TypedFunc<(), (u32,)>,
+    left: Option<Left>,
     /// The address of the store's data, which stays the same as long as the store lives.
     store: usize,
     /// It was put back only in part, and must not be used.
@@ -49,6 +54,13 @@ pub struct Rewinder {
     /// Its memories are not put back: for the tests that have to find that.
     #[cfg(debug_assertions)]
     pub is_broken: bool,
+}
+
+/// How handles are found and dropped that a request has left.
+struct Left {
+    which: TypedFunc<(), (u64,)>,
+    drop: TypedFunc<(u32, u32), ()>,
+    droppable: u32,
 }
 
 /// Why an instance was not put back. It must not be used any more.
@@ -87,6 +99,14 @@ impl Rewinder {
         let instance = instance?;
         let save: TypedFunc<(), (u32,)> = instance.get_typed_func(&mut *store, exports.save)?;
         let rewind = instance.get_typed_func(&mut *store, exports.rewind)?;
+        let left = match exports.droppable {
+            0 => None,
+            droppable => Some(Left {
+                which: instance.get_typed_func(&mut *store, exports.left)?,
+                drop: instance.get_typed_func(&mut *store, exports.drop)?,
+                droppable,
+            }),
+        };
         let (saved,) = save.call_async(&mut *store, ()).await?;
         if saved != 0 {
             return Err(wasmtime::format_err!("its first-ready state can't be saved: it says {saved}"));
@@ -103,6 +123,7 @@ impl Rewinder {
         let rewinder = Rewinder {
             memories,
             rewind,
+            left,
             store,
             is_spoiled: false,
             #[cfg(debug_assertions)]
@@ -134,17 +155,59 @@ impl Rewinder {
             pages += unsafe { memory.put_back() }?;
         }
         store.set_epoch_deadline(NO_INTERRUPTION);
-        let mut cx = Context::from_waker(Waker::noop());
-        let status = match pin!(self.rewind.call_async(&mut *store, ())).poll(&mut cx) {
-            Poll::Ready(Ok((status,))) => status,
-            Poll::Ready(Err(error)) => return Err(NotRewound::Trapped(error)),
-            Poll::Pending => return Err(NotRewound::Waited),
-        };
+        let (status,) = at_once(self.rewind.call_async(&mut *store, ()))?;
         if status != 0 {
             return Err(NotRewound::Refused(status));
         }
         self.is_spoiled = false;
         Ok(pages)
+    }
+
+    /// Types of resources whose handles can be dropped.
+    pub fn droppable(&self) -> u32 {
+        self.left.as_ref().map_or(0, |left| left.droppable)
+    }
+
+    /// The handles that the last request has left, a bit for each number, that of number 1 first. To be asked before the
+    /// instance is put back, where there are droppable ones; else none are told.
+    ///
+    /// # Errors
+    /// See [`NotRewound`]: it can't be put back.
+    pub fn left<T: Send + 'static>(&mut self, store: &mut Store<T>) -> Result<u64, NotRewound> {
+        self.spoiled_unless_ok(store, |left, store| {
+            let Some(left) = left else { return Ok(0) };
+            at_once(left.which.call_async(store, ())).map(|(which,)| which)
+        })
+    }
+
+    /// Drops such a handle, if it is of this type, one of the droppable ones.
+    ///
+    /// # Errors
+    /// It is of another type, or the host's resource can't go at once: the instance can't be put back.
+    pub fn drop_left<T: Send + 'static>(
+        &mut self,
+        store: &mut Store<T>,
+        ty: u32,
+        handle: u32,
+    ) -> Result<(), NotRewound> {
+        self.spoiled_unless_ok(store, |left, store| {
+            let Some(left) = left else { return Err(NotRewound::Spoiled) };
+            at_once(left.drop.call_async(store, (ty, handle)))
+        })
+    }
+
+    fn spoiled_unless_ok<T: Send + 'static, R>(
+        &mut self,
+        store: &mut Store<T>,
+        call: impl FnOnce(Option<&Left>, &mut Store<T>) -> Result<R, NotRewound>,
+    ) -> Result<R, NotRewound> {
+        if std::mem::replace(&mut self.is_spoiled, true) || address(store) != self.store {
+            return Err(NotRewound::Spoiled);
+        }
+        store.set_epoch_deadline(NO_INTERRUPTION);
+        let result = call(self.left.as_ref(), store)?;
+        self.is_spoiled = false;
+        Ok(result)
     }
 
     /// Where an instance that was just put back is not as it was first ready: the memory's number and the byte's. Compares
@@ -162,6 +225,15 @@ impl Rewinder {
     /// Bytes of memory that the instance had when it was first ready.
     pub fn memory(&self) -> usize {
         self.memories.iter().map(Tracked::length).sum()
+    }
+}
+
+/// The outcome of a call that has nothing to wait for.
+fn at_once<R>(call: impl Future<Output = wasmtime::Result<R>>) -> Result<R, NotRewound> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(result)) => Ok(result),
+        Poll::Ready(Err(error)) => Err(NotRewound::Trapped(error)),
+        Poll::Pending => Err(NotRewound::Waited),
     }
 }
 

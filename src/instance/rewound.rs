@@ -2,12 +2,16 @@
 //!
 //! What Wasmtime has of an instance is put back by [`crate::engine::rewound`]; here the host's state is made anew, as it is
 //! for a new instance, and it is judged whether an instance may be put back at all. It may if its request has ended well
-//! and it holds no resource of the host: what the guest has forgotten by then it could not give back.
+//! and it holds no resource of the host: what the guest has left by then is dropped for it, if its type can be found out
+//! ([`leftovers`]).
+
+mod leftovers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 use wasmtime::Store;
@@ -20,14 +24,15 @@ use super::state::HostState;
 use super::{Entry, Instance};
 use crate::engine::Engines;
 use crate::engine::rewound::{Exports, Images, NotRewound, Rewinder};
-use crate::prepare::instrument::{Manifest, REWIND, SAVE};
+use crate::prepare::instrument::{DROP, LEFT, Manifest, REWIND, SAVE};
+use leftovers::Guesses;
 
 /// What takes no longer than this is done by the task that ends the lease: a task of its own would cost as much, and the
 /// instance would be ready later.
 const AT_ONCE: Duration = Duration::from_micros(10);
 
-/// Failures from which on it is said, if they are more than half.
-const MANY_FAILURES: u64 = 16;
+/// Failures from which on it is said, if they are more than half: by then it should be known what its requests leave.
+const MANY_FAILURES: u64 = 256;
 
 /// An app's code that is prepared to be rewound, linked to the host.
 pub struct RewoundCode {
@@ -49,8 +54,12 @@ pub(super) struct Rewound {
 /// Why an instance was not put back; it is dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum Unclean {
-    #[error("its guest keeps resources of the host beyond a request, such as streams")]
+    #[error(
+        "its guest keeps resources of the host beyond a request, such as streams, which can't be dropped for it"
+    )]
     Resources,
+    #[error("a resource that its guest kept is of another type than was thought")]
+    WrongGuess,
     #[error("{0}")]
     NotRewound(#[from] NotRewound),
     /// Should never be.
@@ -67,7 +76,8 @@ impl RewoundCode {
 
     pub(super) async fn enter(&self, store: &mut Store<HostState>) -> wasmtime::Result<(Entry, Rewound)> {
         let memories = usize::try_from(self.manifest.memories)?;
-        let exports = Exports { save: SAVE, rewind: REWIND, memories };
+        let droppable = self.manifest.droppable;
+        let exports = Exports { save: SAVE, rewind: REWIND, left: LEFT, drop: DROP, memories, droppable };
         let (instance, rewinder) = Rewinder::instantiate(store, &self.pre, &exports, &self.images).await?;
         if !store.data().has_no_resources() {
             return Err(wasmtime::format_err!(
@@ -86,13 +96,13 @@ impl Instance {
     ///
     /// # Errors
     /// See [`Unclean`].
-    fn put_back(&mut self, compare: bool) -> Result<(), Unclean> {
+    fn put_back(&mut self, rewinds: &Rewinds, compare: bool) -> Result<(), Unclean> {
         let begun = Instant::now();
         let Instance { store, rewound: Some(rewound), policy, .. } = self else {
             return Err(NotRewound::Spoiled.into());
         };
         if !store.data().has_no_resources() {
-            return Err(Unclean::Resources);
+            rewound.drop_left(store, rewinds)?;
         }
         rewound.rewinder.rewind(store)?;
         let compared = if compare { rewound.rewinder.difference(store) } else { None };
@@ -115,10 +125,33 @@ impl Instance {
     }
 }
 
+impl Rewound {
+    /// Drops the handles that the last request has left, and with them the host's resources.
+    fn drop_left(&mut self, store: &mut Store<HostState>, rewinds: &Rewinds) -> Result<(), Unclean> {
+        let types = store.data_mut().types_of_resources();
+        let mut left = self.rewinder.left(store)?;
+        // The highest first: what was made later may hang on what was there before.
+        while let Some(bit) = left.checked_ilog2() {
+            left &= !(1 << bit);
+            let handle = bit + 1;
+            let guess = rewinds.guesses.lock().of((types, handle), self.rewinder.droppable());
+            let Some(guess) = guess else { return Err(Unclean::Resources) };
+            if self.rewinder.drop_left(store, guess, handle).is_err() {
+                rewinds.guesses.lock().was_wrong((types, handle), guess);
+                return Err(Unclean::WrongGuess);
+            }
+            rewinds.dropped.fetch_add(1, Relaxed);
+        }
+        if store.data().has_no_resources() { Ok(()) } else { Err(Unclean::Resources) }
+    }
+}
+
 /// How the instances of a release have been put back.
 #[derive(Debug, Default)]
 pub struct Rewinds {
     done: AtomicU64,
+    dropped: AtomicU64,
+    guesses: Mutex<Guesses>,
     failed: AtomicU64,
     differing: AtomicU64,
     /// Told when rewind is no longer to be trusted.
@@ -130,7 +163,9 @@ pub struct Rewinds {
 pub struct RewindStatus {
     /// Instances that were put back.
     pub rewound: u64,
-    /// Those that could not be, and were replaced.
+    /// Handles that requests had left and that were dropped for them.
+    pub dropped: u64,
+    /// Instances that could not be put back, and were replaced.
     pub failed: u64,
     /// Those of them that were not as they were first ready after they had been put back: it should never be.
     pub differing: u64,
@@ -140,6 +175,7 @@ impl Rewinds {
     pub fn snapshot(&self) -> RewindStatus {
         RewindStatus {
             rewound: self.done.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
             failed: self.failed.load(Relaxed),
             differing: self.differing.load(Relaxed),
         }
@@ -155,7 +191,7 @@ impl Rewinds {
         if let Some(rewound) = &mut instance.rewound {
             rewound.rewinder.is_broken = engines.rewind_is_broken();
         }
-        match instance.put_back(compare) {
+        match instance.put_back(self, compare) {
             Ok(()) => {
                 self.done.fetch_add(1, Relaxed);
                 true

@@ -3,6 +3,8 @@
 //! It is made anew with every instance, also with one that is put back in place, and never recycled, so nothing of one
 //! request can be left in it for the next. Only the clock stays, which stands at zero between two requests.
 
+use std::any::Any;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use http::HeaderName;
@@ -103,6 +105,16 @@ impl HostState {
     /// As for a new instance of a component whose limits stand so.
     pub fn renew(&mut self, policy: &InstancePolicy, limits: Limits) {
         *self = HostState::with(policy, Abi::Component, limits, self.clock.clone());
+    }
+
+    /// Of what types the resources are that are held for the guest, in the order of its table: a number that stays the same
+    /// as long as the process runs.
+    pub fn types_of_resources(&mut self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for resource in self.http().table.iter_mut() {
+            Any::type_id(resource).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Whether nothing of the host's is held for the guest, such as a stream or a request.

@@ -14,6 +14,7 @@
 //! | mutable globals | the restorer |
 //! | function tables | the restorer, if any code writes them; a changed size is reported |
 //! | numbers of handles, and the order they come in | the restorer; one that is left is reported |
+//! | handles that a request left | the host, which asks the restorer for their numbers and has it drop them |
 //! | dropped segments | nobody: refused |
 //! | heap of objects and exceptions, shared memory, asynchronous tasks, streams | nobody: refused |
 //! | lazily filled table entries and function references | they come out the same each time |
@@ -53,6 +54,23 @@ pub const SAVE: &str = "hostler-save";
 /// traps, is to be discarded.
 pub const REWIND: &str = "hostler-rewind";
 
+/// The export that says which handles a request has left: `func() -> u64`, a bit for each number, that of number 1 first.
+/// Only where [`Manifest::droppable`] is not 0.
+pub const LEFT: &str = "hostler-left";
+
+/// The export that drops such a handle: `func(type: u32, handle: u32)`. The type is one of the first
+/// [`Manifest::droppable`] numbers; it traps if the handle is of another one.
+pub const DROP: &str = "hostler-drop";
+
+/// Exports that no app may have.
+const RESERVED: [&str; 4] = [SAVE, REWIND, LEFT, DROP];
+
+/// Types of resources whose handles can be dropped; twice as many as there are in WASI 0.2.
+const MOST_DROPPABLE: usize = 64;
+
+/// Handles of which it can be said which are left: one for each bit of the answer.
+const MOST_LEFT: u32 = 64;
+
 /// Globals that are put back; far more than any toolchain makes.
 const MOST: usize = 10_000;
 /// Tables that are put back: the restorer has two for each, and 100 is what the validator allows it.
@@ -78,6 +96,8 @@ pub struct Manifest {
     pub globals: u32,
     /// Tables that are put back.
     pub tables: u32,
+    /// Types of the host's resources whose handles the restorer can drop, if a request leaves one.
+    pub droppable: u32,
 }
 
 /// What the host decides.
@@ -107,6 +127,7 @@ fn instrument_by(component: &[u8], options: &Options, steps: &[Step]) -> Result<
         handles: bounded(options.handles as usize, "handles", MOST_HANDLES as usize)?,
         globals: bounded(state.globals.len(), "globals", MOST)?,
         tables: bounded(state.tables.len(), "tables", MOST_TABLES)?,
+        droppable: bounded(state.droppable.len(), "types of resources", MOST_DROPPABLE)?,
     };
     let wasm = attach::attach(component, &wiring, &state, steps)?;
     wiring::validate(&wasm)?;

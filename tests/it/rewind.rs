@@ -58,16 +58,20 @@ async fn apps_answer_as_the_first_time_thousands_of_times_while_the_kernel_moves
     }
 }
 
-/// They forget handles, so their instances can't be put back; the promise holds all the same.
+/// They forget handles, which are dropped for them; some instances are lost until it is known of what types these are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_keeps_resources_of_the_host_is_replaced() {
+async fn handles_that_requests_leave_are_dropped_for_them() {
+    let _alone = COMPACTING.lock().await;
     let host = start(&[("counter", "counter"), ("leaker", "leaker"), ("js", "hello-js")]).await;
-    answers_stay_as_the_first(&host, &["/counter?scan=1", "/leaker?n=20", "/js"], 200).await;
+    let compaction = Compaction::force();
+    answers_stay_as_the_first(&host, &["/counter?scan=1", "/leaker?n=20", "/js"], 1000).await;
+    eprintln!("left handles: {}", compaction.end());
     for app in ["counter", "leaker", "js"] {
         host.settled(app).await;
-        let RewindStatus { rewound, failed, .. } = rewinds(&host, app);
-        assert_eq!(rewound, 0, "{app}");
-        assert!(failed >= 200, "{app}: {failed}");
+        let status = rewinds(&host, app);
+        eprintln!("{app}: {status:?}");
+        assert!(status.rewound >= 500 && status.dropped >= status.rewound, "{app}: {status:?}");
+        assert!(status.failed < 400, "{app}: {status:?}");
     }
 }
 

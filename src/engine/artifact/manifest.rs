@@ -1,16 +1,16 @@
-//! What of an instrumented component can be put back, behind its machine code: four numbers.
+//! What of an instrumented component can be put back, behind its machine code: five numbers.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::prepare::instrument::Manifest;
 
-const LENGTH: usize = 16;
+const LENGTH: usize = 20;
 
 /// The payload of an instrumented component.
 pub fn append(mut code: Vec<u8>, manifest: &Manifest) -> Vec<u8> {
-    let Manifest { memories, handles, globals, tables } = *manifest;
-    code.extend([memories, handles, globals, tables].map(u32::to_le_bytes).as_flattened());
+    let Manifest { memories, handles, globals, tables, droppable } = *manifest;
+    code.extend([memories, handles, globals, tables, droppable].map(u32::to_le_bytes).as_flattened());
     code
 }
 
@@ -34,7 +34,13 @@ pub fn read(file: &File, payload_length: u64) -> wasmtime::Result<Manifest> {
 fn decode(bytes: &[u8; LENGTH]) -> Manifest {
     let (numbers, _) = bytes.as_chunks();
     let number = |at: usize| u32::from_le_bytes(numbers[at]);
-    Manifest { memories: number(0), handles: number(1), globals: number(2), tables: number(3) }
+    Manifest {
+        memories: number(0),
+        handles: number(1),
+        globals: number(2),
+        tables: number(3),
+        droppable: number(4),
+    }
 }
 
 #[cfg(test)]
@@ -45,7 +51,8 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back_from_bytes_and_from_a_file_with_more_behind_it() {
-        let manifest = Manifest { memories: 1, handles: 2, globals: 0x0102_0304, tables: u32::MAX };
+        let manifest =
+            Manifest { memories: 1, handles: 2, globals: 0x0102_0304, tables: u32::MAX, droppable: 5 };
         let payload = append(b"code".to_vec(), &manifest);
         assert_eq!(split(&payload).expect("long enough"), (b"code".as_slice(), manifest));
         let mut file = tempfile::tempfile().expect("a file");

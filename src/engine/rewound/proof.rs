@@ -10,7 +10,7 @@ use wasmtime::{Engine, Store, Trap};
 
 use super::{Exports, Images, Rewinder};
 use crate::prepare;
-use crate::prepare::instrument::{REWIND, SAVE};
+use crate::prepare::instrument::{DROP, LEFT, REWIND, SAVE};
 
 /// The guest's first byte that it has only while it has grown.
 const BEYOND: u32 = 2 << 16;
@@ -32,7 +32,8 @@ fn attempt(engine: &Engine) -> wasmtime::Result<()> {
     let component = Component::from_binary(engine, &prepared.wasm)?;
     let pre = Linker::new(engine).instantiate_pre(&component)?;
     let memories = usize::try_from(prepared.manifest.memories)?;
-    let exports = Exports { save: SAVE, rewind: REWIND, memories };
+    let droppable = prepared.manifest.droppable;
+    let exports = Exports { save: SAVE, rewind: REWIND, left: LEFT, drop: DROP, memories, droppable };
     let mut store = Store::new(engine, ());
     store.set_max_component_handles(usize::try_from(prepared.manifest.handles)?);
     store.set_epoch_deadline(super::NO_INTERRUPTION);

@@ -7,7 +7,14 @@ use wasmtime::component::{Component, Linker};
 use super::*;
 use crate::engine::{EngineKind, EngineSettings, Engines};
 
-const EXPORTS: Exports = Exports { save: "hostler-save", rewind: "hostler-rewind", memories: 1 };
+const EXPORTS: Exports = Exports {
+    save: "hostler-save",
+    rewind: "hostler-rewind",
+    left: "hostler-left",
+    drop: "hostler-drop",
+    memories: 1,
+    droppable: 0,
+};
 
 const PREPARED: &str = r#"(component
   (core module $app
@@ -215,6 +222,7 @@ fn instances_share_images_and_take_no_more_of_the_kernel_for_being_made_again() 
 fn a_component_that_is_prepared_otherwise_than_it_is_said_to_be_is_refused() {
     let app = App::new(settings());
     assert!(app.try_make(Exports { memories: 2, ..EXPORTS }).is_err());
+    assert!(app.try_make(Exports { droppable: 1, ..EXPORTS }).is_err());
     assert!(app.try_make(Exports { rewind: "run", ..EXPORTS }).is_err());
     assert!(app.try_make(Exports { save: "nothing", ..EXPORTS }).is_err());
 }

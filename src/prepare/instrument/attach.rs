@@ -3,8 +3,8 @@
 use wasm_encoder as enc;
 
 use super::module::slice;
-use super::restorer::{State, Step, instance_name, keeper, keeper_name, restorer};
-use super::{Ineligible, REWIND, SAVE, Wiring};
+use super::restorer::{State, Step, drop_name, instance_name, keeper, keeper_name, restorer};
+use super::{DROP, Ineligible, LEFT, REWIND, SAVE, Wiring};
 
 /// The component's own sections, its modules with their state exported, and the restorer behind them.
 pub fn attach(bytes: &[u8], wiring: &Wiring, state: &State, steps: &[Step]) -> Result<Vec<u8>, Ineligible> {
@@ -41,12 +41,19 @@ impl Attachment<'_> {
         }
     }
 
-    /// The type of save and rewind is the next one, the restorer's own resource type the one after it.
+    /// The type of save and rewind is the next one, the restorer's own resource type the one after it; then come those of
+    /// left and drop.
     fn types(&mut self) {
         let mut types = enc::ComponentTypeSection::new();
-        let status = enc::ComponentValType::Primitive(enc::PrimitiveValType::U32);
-        types.function().params(Vec::<(&str, enc::ComponentValType)>::new()).result(Some(status));
+        let [number, bits] = [enc::PrimitiveValType::U32, enc::PrimitiveValType::U64];
+        let [number, bits] = [number, bits].map(enc::ComponentValType::Primitive);
+        let nothing = Vec::<(&str, enc::ComponentValType)>::new;
+        types.function().params(nothing()).result(Some(number));
         types.resource(enc::ValType::I32, None);
+        if self.drops() > 0 {
+            types.function().params(nothing()).result(Some(bits));
+            types.function().params([("type", number), ("handle", number)]).result(None);
+        }
         self.component.section(&types);
     }
 
@@ -67,10 +74,17 @@ impl Attachment<'_> {
         if self.state.handles > 0 {
             let mut functions = enc::CanonicalFunctionSection::new();
             functions.resource_new(counts.types + 1).resource_drop(counts.types + 1);
+            let mut names = vec!["new".to_owned(), "drop".to_owned()];
+            for (number, ty) in self.state.droppable.iter().enumerate() {
+                functions.resource_drop(*ty);
+                names.push(drop_name(number));
+            }
             self.component.section(&functions);
-            let (new, drop) = (counts.core_functions, counts.core_functions + 1);
-            instances
-                .export_items([("new", enc::ExportKind::Func, new), ("drop", enc::ExportKind::Func, drop)]);
+            let indices = counts.core_functions..;
+            let items = names.iter().zip(indices);
+            instances.export_items(
+                items.map(|(name, index)| (name.as_str(), enc::ExportKind::Func, index)).collect::<Vec<_>>(),
+            );
             arguments.push(("handles".to_owned(), enc::ModuleArg::Instance(own)));
             own += 1;
         }
@@ -80,19 +94,31 @@ impl Attachment<'_> {
         own
     }
 
+    /// Types whose handles can be dropped.
+    fn drops(&self) -> u32 {
+        u32::try_from(self.state.droppable.len()).unwrap_or(u32::MAX)
+    }
+
     fn exports(&mut self, restorer: u32) {
         let counts = &self.wiring.counts;
-        let first = counts.core_functions + if self.state.handles > 0 { 2 } else { 0 };
+        let first = counts.core_functions + if self.state.handles > 0 { 2 + self.drops() } else { 0 };
         let mut aliases = enc::ComponentAliasSection::new();
         let mut lifts = enc::CanonicalFunctionSection::new();
         let mut exports = enc::ComponentExportSection::new();
-        for (at, core, name) in [(0, "save", SAVE), (1, "rewind", REWIND)] {
+        let all = [
+            (0, "save", SAVE, counts.types),
+            (1, "rewind", REWIND, counts.types),
+            (2, "left", LEFT, counts.types + 2),
+            (3, "drop", DROP, counts.types + 3),
+        ];
+        let exported = if self.drops() > 0 { 4 } else { 2 };
+        for (at, core, name, ty) in all.into_iter().take(exported) {
             aliases.alias(enc::Alias::CoreInstanceExport {
                 instance: restorer,
                 kind: enc::ExportKind::Func,
                 name: core,
             });
-            lifts.lift(first + at, counts.types, []);
+            lifts.lift(first + at, ty, []);
             exports.export(name, enc::ComponentExportKind::Func, counts.functions + at, None);
         }
         self.component.section(&aliases).section(&lifts).section(&exports);

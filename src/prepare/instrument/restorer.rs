@@ -15,6 +15,10 @@
 //! were made as there are. The highest one comes out last, unless it was used, so a handle that is left is noticed while
 //! there is still one to have. The host sees to it that there are no more (`Store::set_max_component_handles`, which counts
 //! tasks, too, on an engine with support for concurrency).
+//!
+//! *Handles that are left.* Those numbers that do not come out belong to them, so their numbers can be told without
+//! touching them. What type they are of can't: dropping one as another type traps, and the instance is lost. Only
+//! resources of the host's are dropped: one of the guest's own may run code of the guest's when it goes.
 
 use wasm_encoder as enc;
 
@@ -50,6 +54,8 @@ pub struct State {
     /// Tables that are written.
     pub tables: Vec<(u32, u32)>,
     pub handles: u32,
+    /// Indices of the types of the host's resources whose handles can be dropped.
+    pub droppable: Vec<u32>,
 }
 
 impl State {
@@ -96,6 +102,13 @@ const PROCEDURE: u32 = 0;
 const STATUS: u32 = 1;
 const NEW: u32 = 2;
 const DROP: u32 = 3;
+const LEFT: u32 = 4;
+const DROP_LEFT: u32 = 5;
+
+/// The name by which the restorer imports the drop of a type.
+pub fn drop_name(droppable: usize) -> String {
+    format!("drop-{droppable}")
+}
 
 /// The restorer. Its exports are `save` and `rewind`.
 pub fn restorer(state: &State, steps: &[Step]) -> Vec<u8> {
@@ -104,10 +117,15 @@ pub fn restorer(state: &State, steps: &[Step]) -> Vec<u8> {
     types.ty().function([], [enc::ValType::I32]);
     types.ty().function([enc::ValType::I32], [enc::ValType::I32]);
     types.ty().function([enc::ValType::I32], []);
+    types.ty().function([], [enc::ValType::I64]);
+    types.ty().function([enc::ValType::I32, enc::ValType::I32], []);
     let code = Code::new(state);
     let mut functions = vec![(STATUS, code.save()), (STATUS, code.rewind(steps))];
     if state.handles > 0 {
         functions.push((STATUS, code.settle_handles()));
+    }
+    if code.droppable > 0 {
+        functions.extend([(LEFT, code.left_handles()), (DROP_LEFT, code.drop_left())]);
     }
     finish(&types, &imports(state), Some(&own_tables(state)), &own_globals(state), &functions, code.save)
 }
@@ -127,6 +145,9 @@ fn imports(state: &State) -> enc::ImportSection {
     if state.handles > 0 {
         imports.import("handles", "new", enc::EntityType::Function(NEW));
         imports.import("handles", "drop", enc::EntityType::Function(DROP));
+        for droppable in 0..state.droppable.len() {
+            imports.import("handles", &drop_name(droppable), enc::EntityType::Function(DROP));
+        }
     }
     imports
 }
@@ -170,7 +191,8 @@ fn function_table() -> enc::TableType {
     }
 }
 
-/// A module out of its sections; the functions from `first` on are exported as `save` and `rewind`.
+/// A module out of its sections; the functions from `first` on are exported as `save`, `rewind` and, if there are five,
+/// the last two as `left` and `drop`.
 fn finish(
     types: &enc::TypeSection,
     imports: &enc::ImportSection,
@@ -188,6 +210,10 @@ fn finish(
     let mut exports = enc::ExportSection::new();
     exports.export("save", enc::ExportKind::Func, first);
     exports.export("rewind", enc::ExportKind::Func, first + 1);
+    if bodies.len() == 5 {
+        exports.export("left", enc::ExportKind::Func, first + 3);
+        exports.export("drop", enc::ExportKind::Func, first + 4);
+    }
     let mut module = enc::Module::new();
     module.section(types).section(imports).section(&functions);
     if let Some(tables) = tables {
@@ -203,6 +229,7 @@ struct Code {
     tables: u32,
     memories: u32,
     handles: u32,
+    droppable: u32,
     /// Function indices.
     new: u32,
     drop: u32,
@@ -214,12 +241,14 @@ impl Code {
     fn new(state: &State) -> Code {
         let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
         let memories = count(state.memories.len());
-        let imported = 2 * memories + if state.handles > 0 { 2 } else { 0 };
+        let droppable = if state.handles > 0 { count(state.droppable.len()) } else { 0 };
+        let imported = 2 * memories + if state.handles > 0 { 2 + droppable } else { 0 };
         Code {
             globals: count(state.globals.len()),
             tables: count(state.tables.len()),
             memories,
             handles: state.handles,
+            droppable,
             new: 2 * memories,
             drop: 2 * memories + 1,
             save: imported,
@@ -322,11 +351,51 @@ impl Code {
         code.i32_const(0).end();
         function
     }
+
+    /// As [`Code::settle_handles`]; takes down which numbers came out.
+    fn left_handles(&self) -> enc::Function {
+        let (handle, free) = (0, 1);
+        let highest = self.handles.cast_signed();
+        let mut function = enc::Function::new([(1, enc::ValType::I32), (1, enc::ValType::I64)]);
+        let mut code = function.instructions();
+        let bit = |code: &mut enc::InstructionSink<'_>| {
+            code.i64_const(1).local_get(handle).i32_const(1).i32_sub().i64_extend_i32_u().i64_shl();
+        };
+        code.loop_(enc::BlockType::Empty);
+        code.i32_const(0).call(self.new).local_set(handle);
+        bit(&mut code);
+        code.local_get(free).i64_or().local_set(free);
+        code.local_get(handle).i32_const(highest).i32_lt_u().br_if(0).end();
+        code.i32_const(highest).local_set(handle);
+        code.loop_(enc::BlockType::Empty);
+        bit(&mut code);
+        code.local_get(free).i64_and().i64_const(0).i64_ne().if_(enc::BlockType::Empty);
+        code.local_get(handle).call(self.drop).end();
+        code.local_get(handle).i32_const(1).i32_sub().local_tee(handle).br_if(0).end();
+        let all = u64::MAX >> (64 - self.handles.clamp(1, 64));
+        code.local_get(free).i64_const(all.cast_signed()).i64_xor().end();
+        function
+    }
+
+    /// Drops a handle, the second parameter, as one of the type that is the first.
+    fn drop_left(&self) -> enc::Function {
+        let mut function = enc::Function::new([]);
+        let mut code = function.instructions();
+        for droppable in 0..self.droppable {
+            code.local_get(0).i32_const(droppable.cast_signed()).i32_eq().if_(enc::BlockType::Empty);
+            code.local_get(1).call(self.drop + 1 + droppable).return_().end();
+        }
+        code.unreachable().end();
+        function
+    }
 }
 
 /// The state of all instances of a component.
 pub fn state(wiring: &Wiring, handles: u32) -> State {
     let mut state = State { handles, ..State::default() };
+    if (1..=super::MOST_LEFT).contains(&handles) {
+        state.droppable = wiring.droppable.iter().copied().take(super::MOST_DROPPABLE).collect();
+    }
     let all_written = wiring.modules.iter().any(super::module::Module::writes_imported_table);
     for (instance, module) in wiring.instances.iter().enumerate() {
         let instance = u32::try_from(instance).unwrap_or(u32::MAX);

@@ -2,14 +2,17 @@
 
 use std::ops::Range;
 
+use wasmparser::component_types::{ComponentAnyTypeId, ResourceId};
+use wasmparser::types::TypesRef;
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ComponentAlias, ComponentDefinedType, ComponentExternalKind,
-    ComponentOuterAliasKind, ComponentType, ComponentTypeDeclaration, ComponentTypeRef, Encoding, Instance,
-    InstanceTypeDeclaration, Parser, Payload, ValType, ValidPayload, Validator,
+    ComponentOuterAliasKind, ComponentType, ComponentTypeDeclaration, ComponentTypeRef,
+    ComponentTypeSectionReader, Encoding, Instance, InstanceTypeDeclaration, Parser, Payload, ValType,
+    ValidPayload, Validator,
 };
 
 use super::module::Module;
-use super::{Ineligible, REWIND, SAVE};
+use super::{Ineligible, RESERVED};
 use crate::prepare::{Kind, features, nesting};
 
 /// What the pass has taken down.
@@ -21,7 +24,11 @@ pub struct Wiring {
     pub modules: Vec<Module>,
     /// Each core instance's module; `None` for one that only gathers exports of others.
     pub instances: Vec<Option<u32>>,
+    /// Indices of resource types, each another one, whose handles some module can drop; none of the component's own.
+    pub droppable: Vec<u32>,
     pub counts: Counts,
+    /// Indices of the resource types that the component defines.
+    own_resources: Vec<u32>,
 }
 
 /// How many of each the component has, which is the index of the next one.
@@ -46,6 +53,10 @@ pub fn take(bytes: &[u8]) -> Result<Wiring, Ineligible> {
         if let Payload::ComponentTypeSection(section) = &payload {
             nesting::look(bytes, &section.range())
                 .map_err(|reason| Ineligible::Invalid(reason.to_string()))?;
+            if !place.in_module && place.depth == 1 {
+                let first = validator.types(0).map_or(0, |types| types.component_type_count());
+                wiring.note_own_resources(section, first)?;
+            }
         }
         match (place.in_module, place.depth) {
             (true, _) => wiring.modules.last_mut().map_or(Ok(()), |module| module.take(&payload))?,
@@ -55,8 +66,10 @@ pub fn take(bytes: &[u8]) -> Result<Wiring, Ineligible> {
         let validated = validator.payload(&payload)?;
         if let ValidPayload::End(types) = validated
             && place.depth == 1
+            && !place.in_module
         {
             let types = types.as_ref();
+            wiring.settle_droppable(types);
             wiring.counts = Counts {
                 modules: types.module_count(),
                 core_instances: types.core_instance_count(),
@@ -117,6 +130,33 @@ impl Place {
 }
 
 impl Wiring {
+    /// Takes down the resource types of a section whose first type has this index.
+    fn note_own_resources(
+        &mut self,
+        section: &ComponentTypeSectionReader<'_>,
+        first: u32,
+    ) -> Result<(), Ineligible> {
+        for (index, ty) in (first..).zip(section.clone()) {
+            if let ComponentType::Resource { .. } = ty? {
+                self.own_resources.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what can be dropped keeps the host's types, each once: one of the component's own may run the guest's code when it goes.
+    fn settle_droppable(&mut self, types: TypesRef<'_>) {
+        let mut known: Vec<ResourceId> =
+            self.own_resources.iter().filter_map(|own| resource(types, *own)).collect();
+        self.droppable.retain(|index| match resource(types, *index) {
+            Some(id) if !known.contains(&id) => {
+                known.push(id);
+                true
+            }
+            _ => false,
+        });
+    }
+
     fn outermost(&mut self, payload: &Payload<'_>) -> Result<(), Ineligible> {
         if let Some(section) = payload.as_section() {
             self.sections.push(section);
@@ -151,14 +191,20 @@ impl Wiring {
                 definable(export.kind, "exports")?;
                 let name = export.name.name;
                 // Names that differ in case alone count as the same.
-                match [SAVE, REWIND].iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+                match RESERVED.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
                     true => Err(Ineligible::ReservedName(super::shown(name))),
                     false => Ok(()),
                 }
             }),
             Payload::ComponentAliasSection(section) => section.clone().into_iter().try_for_each(|item| alias(&item?)),
             Payload::ComponentCanonicalSection(section) => {
-                section.clone().into_iter().try_for_each(|function| canonical(&function?))
+                section.clone().into_iter().try_for_each(|function| {
+                    let function = function?;
+                    if let CanonicalFunction::ResourceDrop { resource } = &function {
+                        self.droppable.push(*resource);
+                    }
+                    canonical(&function)
+                })
             }
             Payload::ComponentTypeSection(section) => section.clone().into_iter().try_for_each(|ty| match ty? {
                 ComponentType::Resource { rep: ValType::I32, .. } => Ok(()),
@@ -178,6 +224,14 @@ impl Wiring {
             | Payload::End(_) => Ok(()),
             other => Err(Ineligible::wiring(format!("a section that is not known ({})", super::first_word(other)))),
         }
+    }
+}
+
+/// Which resource a type is; `None` if it is none.
+fn resource(types: TypesRef<'_>, index: u32) -> Option<ResourceId> {
+    match types.component_any_type_at(index) {
+        ComponentAnyTypeId::Resource(resource) => Some(resource.resource()),
+        _ => None,
     }
 }
 
