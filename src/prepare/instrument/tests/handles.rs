@@ -1,5 +1,11 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use wasmtime::component::{Component, Linker, Resource, ResourceType};
+use wasmtime::{Store, StoreContextMut};
+
 use super::super::restorer::{HANDLES as LEFT, Step};
-use super::super::{REWIND, SAVE};
+use super::super::{Options, REWIND, SAVE, instrument};
 use super::{HANDLES, Rig, is_put_back_by, is_reported_by, wat};
 
 /// A component with a resource of its own. `write` does what is given with `$new`, `$drop` and the locals `$a` to `$d`;
@@ -108,4 +114,124 @@ fn a_state_can_be_saved_again_after_a_rewind() {
     let mut rig = Rig::saved(&with_handles(&made_and_dropped("abc", "bca"), ""), &Step::ALL);
     rig.call("write");
     assert_eq!((rig.call(REWIND), rig.call(SAVE), rig.call("read")), (0, 0, 1));
+}
+
+/// `write` leaves an `r` and an `s` of the host's, with the numbers 1 and 2; `own` one of the component's own.
+const LEAVES: &str = r#"(component
+    (import "host" (instance $host
+        (export "r" (type $r (sub resource)))
+        (export "s" (type $s (sub resource)))
+        (export "make-r" (func (result (own $r))))
+        (export "make-s" (func (result (own $s))))))
+    (alias export $host "r" (type $r))
+    (alias export $host "s" (type $s))
+    (core module $code (func (export "gone") (param i32) (loop (br 0))))
+    (core instance $code (instantiate $code))
+    (type $own (resource (rep i32) (dtor (func $code "gone"))))
+    (core func $make-r (canon lower (func $host "make-r")))
+    (core func $make-s (canon lower (func $host "make-s")))
+    (core func $new (canon resource.new $own))
+    (core func $drop-own (canon resource.drop $own))
+    (core func $drop-r (canon resource.drop $r))
+    (core func $drop-r-too (canon resource.drop $r))
+    (core func $drop-s (canon resource.drop $s))
+    (core module $m
+        (import "h" "make-r" (func $make-r (result i32)))
+        (import "h" "make-s" (func $make-s (result i32)))
+        (import "h" "new" (func $new (param i32) (result i32)))
+        (import "h" "drop-r" (func $drop-r (param i32)))
+        (func (export "write") (result i32)
+            (drop (call $make-r)) (drop (call $make-s)) (i32.const 0))
+        (func (export "own") (result i32) (call $new (i32.const 0)))
+        (func (export "read") (result i32) (local $a i32)
+            (local.set $a (call $make-r)) (call $drop-r (local.get $a)) (local.get $a)))
+    (core instance $i (instantiate $m (with "h" (instance
+        (export "make-r" (func $make-r)) (export "make-s" (func $make-s))
+        (export "new" (func $new)) (export "drop-r" (func $drop-r))))))
+    (func (export "write") (result u32) (canon lift (core func $i "write")))
+    (func (export "own") (result u32) (canon lift (core func $i "own")))
+    (func (export "read") (result u32) (canon lift (core func $i "read"))))"#;
+
+/// An instance of it with its state saved, and how many resources the host was given back.
+fn leaving() -> (Rig, Arc<AtomicUsize>) {
+    struct Of<const NUMBER: u32>;
+    let instrumented = instrument(&wat(LEAVES), &Options { handles: HANDLES }).expect("eligible");
+    assert_eq!(instrumented.manifest.droppable, 2, "each type once, and not the component's own");
+    let engine = super::engine();
+    let component = Component::new(&engine, instrumented.wasm).expect("a valid component");
+    let mut linker = Linker::<()>::new(&engine);
+    let mut host = linker.instance("host").expect("a name");
+    let gone = Arc::new(AtomicUsize::new(0));
+    for (name, ty) in [("r", ResourceType::host::<Of<1>>()), ("s", ResourceType::host::<Of<2>>())] {
+        let gone = Arc::clone(&gone);
+        let count = move |_: StoreContextMut<'_, ()>, _| {
+            gone.fetch_add(1, SeqCst);
+            Ok(())
+        };
+        host.resource(name, ty, count).expect("a name");
+    }
+    host.func_wrap("make-r", |_, ()| Ok((Resource::<Of<1>>::new_own(7),))).expect("a name");
+    host.func_wrap("make-s", |_, ()| Ok((Resource::<Of<2>>::new_own(7),))).expect("a name");
+    let mut store = Store::new(&engine, ());
+    store.set_max_component_handles(HANDLES as usize);
+    let instance = linker.instantiate(&mut store, &component).expect("an instance");
+    let mut rig = Rig { store, instance };
+    assert_eq!(rig.call(SAVE), 0);
+    (rig, gone)
+}
+
+impl Rig {
+    fn left(&mut self) -> u64 {
+        let left = self.instance.get_typed_func::<(), (u64,)>(&mut self.store, super::super::LEFT);
+        left.and_then(|left| left.call(&mut self.store, ())).expect("an answer").0
+    }
+
+    fn drop_left(&mut self, ty: u32, handle: u32) -> wasmtime::Result<()> {
+        let drop = self.instance.get_typed_func::<(u32, u32), ()>(&mut self.store, super::super::DROP)?;
+        drop.call(&mut self.store, (ty, handle))
+    }
+}
+
+#[test]
+fn handles_of_the_hosts_that_are_left_are_told_and_dropped_and_then_all_is_as_at_first() {
+    let (mut rig, gone) = leaving();
+    for round in 1..=3 {
+        assert_eq!(rig.left(), 0);
+        assert_eq!(rig.call("read"), 1);
+        rig.call("write");
+        assert_eq!((rig.left(), rig.left()), (0b11, 0b11), "asking changes nothing");
+        rig.drop_left(1, 2).expect("an s");
+        assert_eq!(rig.left(), 0b01);
+        rig.drop_left(0, 1).expect("an r");
+        assert_eq!((rig.left(), rig.call(REWIND)), (0, 0));
+        assert_eq!(gone.load(SeqCst), round * 3, "the one that was read, and those that were left");
+    }
+}
+
+#[test]
+fn what_is_left_and_not_dropped_is_reported() {
+    let (mut rig, _) = leaving();
+    rig.call("write");
+    rig.drop_left(1, 2).expect("an s");
+    assert_eq!(rig.call(REWIND), LEFT);
+}
+
+#[test]
+fn a_handle_that_is_dropped_as_another_type_traps() {
+    for (ty, handle) in [(0, 2), (1, 1), (2, 1), (0, 3), (0, 4), (0, 0), (u32::MAX, 1)] {
+        let (mut rig, gone) = leaving();
+        rig.call("write");
+        assert!(rig.drop_left(ty, handle).is_err(), "{ty} {handle}");
+        assert_eq!(gone.load(SeqCst), 0);
+    }
+}
+
+/// Its destructor, which never ends, would be the guest's code.
+#[test]
+fn handles_of_the_guests_own_resources_are_told_but_can_not_be_dropped() {
+    for ty in 0..3 {
+        let (mut rig, _) = leaving();
+        assert_eq!((rig.call("own"), rig.left()), (1, 0b1));
+        assert!(rig.drop_left(ty, 1).is_err());
+    }
 }
