@@ -22,6 +22,7 @@ mod stats;
 mod status;
 mod table;
 mod usage;
+mod variant;
 
 // What is asked, of whom, and how fast.
 mod against;
@@ -45,8 +46,6 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::config::Mode;
-
 use contestant::{Contestant, Stage};
 use measure::{Measured, Plan};
 use plan::Schedule;
@@ -61,6 +60,7 @@ pub use native::{NativeError, serve as serve_native};
 pub use page::page;
 pub use rate::Rate;
 pub use report::{Report, Skipped};
+pub use variant::Variant;
 
 /// What is compared, and how.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub struct Options {
     pub connections: usize,
     /// How long all of it may take.
     pub duration: Duration,
-    pub modes: Vec<Mode>,
+    pub modes: Vec<Variant>,
     /// The cores of the servers; half of them if not given.
     pub server_cores: Option<Cores>,
     /// This program, which the servers are processes of.

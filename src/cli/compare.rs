@@ -13,9 +13,9 @@ use http::{HeaderName, HeaderValue, Method};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
-use crate::compare::{self, Asked, Cores, Options, Other, Rate, Report, requests};
+use crate::compare::{self, Asked, Cores, Options, Other, Rate, Report, Variant, requests};
+use crate::config::HOST_FILE;
 use crate::config::units::parse_duration;
-use crate::config::{HOST_FILE, Mode};
 use output::Output;
 
 #[derive(Debug, Args)]
@@ -62,6 +62,8 @@ pub struct Compare {
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration)]
     duration: Duration,
     /// The modes to compare, or all; those that the app can't run in are named with the reason.
+    ///
+    /// `pooled` replaces its instances, `rewind` is mode pooled with reset = "rewind".
     #[arg(long, value_delimiter = ',', default_value = "all", value_parser = modes)]
     modes: Vec<Modes>,
     /// The cores of the servers, such as 0-3; the load has the others [default: the first half].
@@ -188,16 +190,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Some modes, or one.
 #[derive(Debug, Clone)]
-struct Modes(Vec<Mode>);
+struct Modes(Vec<Variant>);
 
 fn modes(text: &str) -> Result<Modes, String> {
     if text == "all" {
         // What keeps most is nearest to the reference, in the table as on the continuum.
-        return Ok(Modes(Mode::ALL.into_iter().rev().collect()));
+        return Ok(Modes(Variant::ALL.into_iter().rev().collect()));
     }
-    let found = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    let found = Variant::ALL.into_iter().find(|mode| mode.as_str() == text);
     found.map(|mode| Modes(vec![mode])).ok_or_else(|| {
-        let names = Mode::ALL.map(|mode| mode.as_str()).join(", ");
+        let names = Variant::ALL.map(|mode| mode.as_str()).join(", ");
         format!("no mode has that name, they are {names}, or all of them: all")
     })
 }

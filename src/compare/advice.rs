@@ -7,10 +7,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Variant;
 use super::findings::NOISY;
 use super::format::{MIB, significant, time};
 use super::report::Row;
-use crate::config::{GuestState, Mode};
+use crate::config::GuestState;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
@@ -48,7 +49,8 @@ const LONG_TO_MAKE: f64 = 50.0;
 
 pub fn advise(rows: &[Row], ratios: Ratios<'_>) -> Advice {
     let measured = rows.iter().enumerate().filter_map(|(at, row)| Candidate::of(at, row));
-    let (clean, others) = measured.partition::<Vec<_>, _>(|one| one.mode.guest_state() == GuestState::Clean);
+    let (clean, others) =
+        measured.partition::<Vec<_>, _>(|one| one.mode.mode().guest_state() == GuestState::Clean);
     let caution = caution(rows);
     let Some(best) = fastest(&clean) else {
         let reason = "no mode that leaves nothing between requests was measured".to_owned();
@@ -73,7 +75,7 @@ pub fn advise(rows: &[Row], ratios: Ratios<'_>) -> Advice {
 struct Candidate<'r> {
     at: usize,
     row: &'r Row,
-    mode: Mode,
+    mode: Variant,
     rate: f64,
 }
 
@@ -83,8 +85,8 @@ impl<'r> Candidate<'r> {
     }
 
     /// How much is kept between requests.
-    fn keeps(&self) -> usize {
-        Mode::ALL.iter().position(|mode| *mode == self.mode).unwrap_or_default()
+    fn keeps(&self) -> Variant {
+        self.mode
     }
 
     fn standing(&self, other: &Self, ratios: Ratios<'_>) -> Standing {
@@ -147,7 +149,7 @@ impl<'r> Candidate<'r> {
             reason += &format!("; {} against {} at one connection", time(own), time(theirs));
         }
         if let Some(make) = self.row.own.and_then(|own| own.make_us).filter(|make| *make >= LONG_TO_MAKE)
-            && self.mode == Mode::Pooled
+            && matches!(self.mode, Variant::Pooled | Variant::Rewind)
         {
             reason += &format!("; making an instance takes {}, which it does beforehand", time(make));
         }
@@ -197,7 +199,13 @@ fn caution(rows: &[Row]) -> Option<String> {
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.mode {
-            Some(mode) => write!(f, "{mode}, since {}", self.reason)?,
+            Some(mode) => {
+                let how = match mode == Variant::Rewind.as_str() {
+                    true => " (mode pooled with reset = \"rewind\")",
+                    false => "",
+                };
+                write!(f, "{mode}{how}, since {}", self.reason)?;
+            }
             None => write!(f, "none, {}", self.reason)?,
         }
         let more = [&self.beyond, &self.caution];
@@ -218,7 +226,7 @@ mod tests {
     use super::*;
     use crate::compare::report::{Kind, tests::row};
 
-    fn mode(mode: Mode, rate: f64, alone: f64, mib: u64) -> Row {
+    fn mode(mode: Variant, rate: f64, alone: f64, mib: u64) -> Row {
         let mut row = row(mode.as_str(), rate, 0.01);
         row.kind = Kind::Mode(mode);
         row.alone_p50_us = Some(alone);
@@ -236,9 +244,9 @@ mod tests {
     fn the_mode_that_is_ahead_is_advised_with_what_it_costs() {
         let rows = [
             row("native", 100_000.0, 0.01),
-            mode(Mode::Pooled, 20_000.0, 80.0, 60),
-            mode(Mode::Cached, 16_000.0, 96.0, 40),
-            mode(Mode::Cold, 10.0, 5_000.0, 40),
+            mode(Variant::Pooled, 20_000.0, 80.0, 60),
+            mode(Variant::Cached, 16_000.0, 96.0, 40),
+            mode(Variant::Cold, 10.0, 5_000.0, 40),
         ];
         let told = "pooled, since it gives 1.25 times the requests/s of cached, in every round; 80.0 us against 96.0 us at one \
                     connection; for 20.0 MiB more memory";
@@ -246,8 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_back_in_place_is_clean_and_advised_by_its_keys() {
+        let rows = [
+            mode(Variant::Rewind, 30_000.0, 70.0, 60),
+            mode(Variant::Pooled, 20_000.0, 80.0, 60),
+            mode(Variant::Kept, 30_100.0, 70.0, 60),
+        ];
+        let told = advice(&rows).to_string();
+        assert!(
+            told.starts_with("rewind (mode pooled with reset = \"rewind\"), since it gives 1.50 times"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn what_is_within_the_noise_is_no_reason_to_keep_more() {
-        let rows = [mode(Mode::Pooled, 20_100.0, 80.0, 60), mode(Mode::Cached, 20_000.0, 81.0, 40)];
+        let rows = [mode(Variant::Pooled, 20_100.0, 80.0, 60), mode(Variant::Cached, 20_000.0, 81.0, 40)];
         let told = "cached, since the differences between pooled and cached are within the noise (pooled was ahead in 7 of 7 \
                     rounds, 80.0 us against 81.0 us at one connection), and cached keeps less between requests, and takes \
                     20.0 MiB less";
@@ -262,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_better_latency_is_a_reason_where_requests_a_second_are_none() {
-        let rows = [mode(Mode::Pooled, 20_100.0, 80.0, 60), mode(Mode::Cached, 20_000.0, 900.0, 60)];
+        let rows = [mode(Variant::Pooled, 20_100.0, 80.0, 60), mode(Variant::Cached, 20_000.0, 900.0, 60)];
         let advice = advice(&rows);
         assert_eq!(advice.mode.as_deref(), Some("pooled"));
         assert!(
@@ -273,7 +295,7 @@ mod tests {
 
     #[test]
     fn few_rounds_tell_only_what_is_far_apart() {
-        let rows = [mode(Mode::Pooled, 30_000.0, 80.0, 60), mode(Mode::Cached, 20_000.0, 80.0, 60)];
+        let rows = [mode(Variant::Pooled, 30_000.0, 80.0, 60), mode(Variant::Cached, 20_000.0, 80.0, 60)];
         assert_eq!(advise(&rows, &|_, _| vec![1.5]).mode.as_deref(), Some("cached"));
         assert_eq!(advise(&rows, &|_, _| vec![2.5]).mode.as_deref(), Some("pooled"));
         assert_eq!(advise(&rows, &|_, _| Vec::new()).mode.as_deref(), Some("cached"));
@@ -281,11 +303,11 @@ mod tests {
 
     #[test]
     fn what_dirty_instances_would_bring_is_said_and_not_advised() {
-        let rows = [mode(Mode::Kept, 60_000.0, 70.0, 60), mode(Mode::Pooled, 20_000.0, 80.0, 60)];
+        let rows = [mode(Variant::Kept, 60_000.0, 70.0, 60), mode(Variant::Pooled, 20_000.0, 80.0, 60)];
         let advice = advice(&rows);
         assert_eq!(advice.mode.as_deref(), Some("pooled"));
         assert!(advice.beyond.as_deref().unwrap().starts_with("kept gives 3.00 times"), "{advice}");
-        let alike = [mode(Mode::Kept, 20_100.0, 70.0, 60), mode(Mode::Pooled, 20_000.0, 80.0, 60)];
+        let alike = [mode(Variant::Kept, 20_100.0, 70.0, 60), mode(Variant::Pooled, 20_000.0, 80.0, 60)];
         assert_eq!(super::advise(&alike, &|_, _| vec![1.0; 7]).beyond, None);
         let alone = advise(&rows[..1], &|_, _| Vec::new());
         assert_eq!((alone.mode.as_deref(), alone.beyond), (None, None));
@@ -293,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_noisy_machine_is_a_caution() {
-        let mut rows = [row("native", 100_000.0, 0.3), mode(Mode::Pooled, 20_000.0, 80.0, 60)];
+        let mut rows = [row("native", 100_000.0, 0.3), mode(Variant::Pooled, 20_000.0, 80.0, 60)];
         assert!(
             advice(&rows).to_string().ends_with(
                 ". The machine was noisy (native varied much): measure again when nothing else runs"

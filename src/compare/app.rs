@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::config::Mode;
+use super::Variant;
 use crate::router::Mount;
 
 /// An app as it was found.
@@ -60,12 +60,17 @@ impl App {
     }
 
     /// Keys of the app's own configuration that don't count in this comparison, if it has any.
-    pub fn ignored_keys(&self, mode: Mode) -> Vec<&'static str> {
-        ROUTE.iter().chain(mode.refuses()).copied().filter(|key| self.config.contains_key(*key)).collect()
+    pub fn ignored_keys(&self, mode: Variant) -> Vec<&'static str> {
+        ROUTE
+            .iter()
+            .chain(mode.mode().refuses())
+            .copied()
+            .filter(|key| self.config.contains_key(*key))
+            .collect()
     }
 
     /// Writes the files for a server that runs the app in this mode below `root`, with the operator's settings.
-    pub fn lay_out(&self, root: &Path, mode: Mode, operator: &Table) -> io::Result<Place> {
+    pub fn lay_out(&self, root: &Path, mode: Variant, operator: &Table) -> io::Result<Place> {
         let place =
             Place { folder: root.join("apps"), config: root.join("hostler.toml"), cache: root.join("cache") };
         let file = place.folder.join(format!("{}.wasm", self.name));
@@ -78,12 +83,12 @@ impl App {
         Ok(place)
     }
 
-    fn config_for(&self, mode: Mode) -> Table {
+    fn config_for(&self, mode: Variant) -> Table {
         let mut config = self.config.clone();
         for key in self.ignored_keys(mode) {
             config.remove(key);
         }
-        config.insert("mode".to_owned(), Value::String(mode.to_string()));
+        mode.configure(&mut config);
         config
     }
 }
@@ -114,8 +119,8 @@ pub fn worker_threads(operator: &Table) -> Option<usize> {
     usize::try_from(threads).ok().filter(|threads| *threads > 0)
 }
 
-pub fn keeps_code(mode: Mode) -> bool {
-    mode != Mode::Cold
+pub fn keeps_code(mode: Variant) -> bool {
+    mode != Variant::Cold
 }
 
 /// Name and file.
@@ -162,6 +167,7 @@ fn operator_for_comparison(operator: &Table) -> Table {
     }
     if let Some(defaults) = config.get_mut("defaults").and_then(Value::as_table_mut) {
         defaults.remove("mode");
+        defaults.remove("reset");
     }
     config
 }

@@ -22,8 +22,7 @@ use super::process::Server;
 use super::report::{Conditions, Kind, Skipped};
 use super::sample::{Sample, sample};
 use super::stats::Spread;
-use super::{Options, machine};
-use crate::config::Mode;
+use super::{Options, Variant, machine};
 
 use starts::Starts;
 
@@ -110,7 +109,7 @@ impl<'a> Stage<'a> {
         Ok(starts.contestant("native", first, At::Here { server, admin: None }))
     }
 
-    async fn start_mode(&self, mode: Mode) -> Result<Contestant, String> {
+    async fn start_mode(&self, mode: Variant) -> Result<Contestant, String> {
         let root = self.root.join(mode.as_str());
         let place = self.app.lay_out(&root, mode, self.operator).map_err(|error| error.to_string())?;
         let admin_file = root.join("admin");

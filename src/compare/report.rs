@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::Variant;
 use super::advice::Advice;
 use super::format::{MIB, count, noise, show, significant, size, time};
 use super::load::Counts;
@@ -11,7 +12,6 @@ use super::stats::Spread;
 use super::status::Own;
 use super::table::Table;
 use super::usage::Memory;
-use crate::config::Mode;
 
 /// What a comparison found. Times are in the units that the names end in.
 #[derive(Debug, Clone, Serialize)]
@@ -67,7 +67,7 @@ pub struct Conditions {
 pub enum Kind {
     /// The reference.
     Native,
-    Mode(Mode),
+    Mode(Variant),
     /// One that others run.
     Other,
 }
@@ -233,7 +233,7 @@ impl fmt::Display for Conditions {
 }
 
 impl Kind {
-    pub fn mode(self) -> Option<Mode> {
+    pub fn mode(self) -> Option<Variant> {
         match self {
             Self::Mode(mode) => Some(mode),
             _ => None,

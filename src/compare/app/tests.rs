@@ -64,17 +64,18 @@ fn an_apps_own_settings_hold_but_for_mode_route_and_what_the_mode_has_not() {
         A = "b""#;
     let apps = folder(&[("hello.wasm", "bytes"), ("hello.toml", own)]);
     let app = App::find("hello", apps.path()).unwrap();
-    let laid_out = |mode: Mode| {
+    let laid_out = |mode: Variant| {
         let root = tempfile::tempdir().unwrap();
         let place = app.lay_out(root.path(), mode, &Table::new()).unwrap();
         assert_eq!(std::fs::read(place.folder.join("hello.wasm")).unwrap(), b"bytes");
         read_table(&place.folder.join("hello.toml")).unwrap()
     };
-    let pooled = "mode = \"pooled\"\nmin_instances = 3\nmemory_limit = \"1MiB\"\nenv.A = \"b\"";
-    assert_eq!(laid_out(Mode::Pooled), table(pooled));
-    assert_eq!(laid_out(Mode::Cold), table("mode = \"cold\"\nmemory_limit = \"1MiB\"\nenv.A = \"b\""));
-    assert_eq!(app.ignored_keys(Mode::Cold), ["path", "min_instances"]);
-    assert_eq!(app.ignored_keys(Mode::Pooled), ["path"]);
+    let pooled =
+        "mode = \"pooled\"\nreset = \"replace\"\nmin_instances = 3\nmemory_limit = \"1MiB\"\nenv.A = \"b\"";
+    assert_eq!(laid_out(Variant::Pooled), table(pooled));
+    assert_eq!(laid_out(Variant::Cold), table("mode = \"cold\"\nmemory_limit = \"1MiB\"\nenv.A = \"b\""));
+    assert_eq!(app.ignored_keys(Variant::Cold), ["path", "min_instances"]);
+    assert_eq!(app.ignored_keys(Variant::Pooled), ["path"]);
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn the_operators_settings_hold_but_for_places_and_listeners() {
     let apps = folder(&[("hello.wasm", "")]);
     let root = tempfile::tempdir().unwrap();
     let app = App::find("hello", apps.path()).unwrap();
-    let place = app.lay_out(root.path(), Mode::Pooled, &operator).unwrap();
+    let place = app.lay_out(root.path(), Variant::Pooled, &operator).unwrap();
     let kept = r#"apps.settle_time = "1ms"
         server.max_connections = 7
         defaults.memory_limit = "2MiB"

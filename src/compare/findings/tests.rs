@@ -1,7 +1,7 @@
 use super::*;
+use crate::compare::Variant;
 use crate::compare::load::Outcome;
 use crate::compare::plan::Schedule;
-use crate::config::Mode;
 use std::time::Duration;
 
 pub fn slice(round: usize, right: u64, wrong: u64) -> Slice {
@@ -35,7 +35,7 @@ const FIRST: FirstAnswer = FirstAnswer { from_nothing: Some(5.0), from_cache: So
 fn a_row_has_medians_and_the_ratio_to_the_reference_in_the_same_round() {
     let native = measured(vec![slice(0, 1_000, 0), slice(1, 2_000, 0), slice(2, 4_000, 0)]);
     let found = measured(vec![slice(0, 500, 0), slice(2, 1_000, 0)]);
-    let row = row("pooled", Kind::Mode(Mode::Pooled), &found, &native, FIRST);
+    let row = row("pooled", Kind::Mode(Variant::Pooled), &found, &native, FIRST);
     assert_eq!(row.requests_per_second, Some(Spread { median: 750.0, min: 500.0, max: 1_000.0 }));
     assert_eq!(row.ratio_to_native, Some(Spread { median: 0.375, min: 0.25, max: 0.5 }));
     assert_eq!(row.cpu_us_per_request, Some(Spread { median: 150.0, min: 100.0, max: 200.0 }));
@@ -49,7 +49,7 @@ fn a_row_has_medians_and_the_ratio_to_the_reference_in_the_same_round() {
 fn wrong_answers_are_said_and_are_no_requests() {
     let native = measured(vec![slice(0, 1_000, 0)]);
     let found = measured(vec![slice(0, 100, 900)]);
-    let row = row("pooled", Kind::Mode(Mode::Pooled), &found, &native, FIRST);
+    let row = row("pooled", Kind::Mode(Variant::Pooled), &found, &native, FIRST);
     assert_eq!(row.requests_per_second.map(|rate| rate.median), Some(100.0));
     let notes = notes(&[row], &[found], 32);
     assert!(
@@ -61,7 +61,7 @@ fn wrong_answers_are_said_and_are_no_requests() {
 fn a_server_that_only_fails_has_no_figures() {
     let native = measured(vec![slice(0, 1_000, 0)]);
     let found = measured(vec![slice(0, 0, 0)]);
-    let row = row("pooled", Kind::Mode(Mode::Pooled), &found, &native, FIRST);
+    let row = row("pooled", Kind::Mode(Variant::Pooled), &found, &native, FIRST);
     assert_eq!((row.requests_per_second, row.ratio_to_native, row.cpu_us_per_request), (None, None, None));
     assert_eq!(row.latency.p50_us, None);
 }
@@ -70,10 +70,10 @@ fn a_server_that_only_fails_has_no_figures() {
 fn a_fixed_rate_has_figures_of_its_own() {
     let native = measured(vec![slice(0, 1_000, 0)]);
     let mut found = measured(vec![slice(0, 500, 0)]);
-    assert!(row("pooled", Kind::Mode(Mode::Pooled), &found, &native, FIRST).at_rate.is_none());
+    assert!(row("pooled", Kind::Mode(Variant::Pooled), &found, &native, FIRST).at_rate.is_none());
     found.rate = Some(250.0);
     found.paced = vec![slice(0, 250, 0), slice(1, 200, 3)];
-    let at = row("pooled", Kind::Mode(Mode::Pooled), &found, &native, FIRST).at_rate.unwrap();
+    let at = row("pooled", Kind::Mode(Variant::Pooled), &found, &native, FIRST).at_rate.unwrap();
     assert_eq!((at.asked_per_second, at.answered_per_second.unwrap().median), (250.0, 225.0));
     assert_eq!((at.counts.right, at.counts.wrong), (450, 3));
     assert!(at.latency.p50_us.is_some() && !at.latency.distribution.is_empty());

@@ -5,14 +5,14 @@ use std::fmt::Write;
 
 use super::figure::{End, FRAMES, Frame, Told, class, names, short};
 use super::scale::Scale;
+use crate::compare::Variant;
 use crate::compare::format::{MIB, count, significant};
 use crate::compare::report::{Kind, Row};
 use crate::compare::stats::Spread;
-use crate::config::Mode;
 
 struct Spot<'r> {
     row: &'r Row,
-    mode: Mode,
+    mode: Variant,
     rate: Spread,
     mib: f64,
 }
@@ -20,7 +20,7 @@ struct Spot<'r> {
 /// `None` if there are fewer than two modes to draw.
 pub fn continuum(rows: &[Row]) -> Option<String> {
     let mut spots = rows.iter().filter_map(spot).collect::<Vec<_>>();
-    spots.sort_by_key(|spot| Mode::ALL.iter().position(|mode| *mode == spot.mode));
+    spots.sort_by_key(|spot| spot.mode);
     if spots.len() < 2 {
         return None;
     }

@@ -75,7 +75,9 @@ fn every_colour_of_text_stands_out_from_the_paper_in_light_and_dark() {
             luminance(&rest[..7])
         };
         let paper = colour("paper");
-        for name in ["ink", "soft", "cold", "cached", "pooled", "kept", "resident", "native", "other"] {
+        for name in
+            ["ink", "soft", "cold", "cached", "pooled", "rewind", "kept", "resident", "native", "other"]
+        {
             let (high, low) = (colour(name).max(paper), colour(name).min(paper));
             let contrast = (high + 0.05) / (low + 0.05);
             assert!(contrast >= 4.5, "{name}: {contrast:.2}");

@@ -5,7 +5,7 @@ pub fn row(name: &str, rate: f64, noise: f64) -> Row {
     let (p50, p99) = (32e6 / rate, 64e6 / rate);
     Row {
         name: name.to_owned(),
-        kind: Mode::ALL.into_iter().find(|mode| mode.as_str() == name).map_or(Kind::Native, Kind::Mode),
+        kind: Variant::ALL.into_iter().find(|mode| mode.as_str() == name).map_or(Kind::Native, Kind::Mode),
         connections: 32,
         rounds: 7,
         requests_per_second: Some(spread(rate)),
