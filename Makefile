@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile bench-deploy bench-hostile troubles leavers slow-writes redeploys soak crashes side-by-side bench-ancestors
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile bench-deploy bench-hostile troubles leavers slow-writes redeploys soak crashes rewind-sequences side-by-side bench-ancestors
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -41,6 +41,9 @@ guests-all: ## The same, but a missing toolchain is an error
 
 isolation: ## The long checks that no instance shows anything of another request (best as root: memory is compacted)
 	cargo test --test it isolation:: -- --include-ignored --nocapture --test-threads 2
+
+rewind-sequences: ## A million sequences of calls, on new instances and on ones that are put back (some ten minutes)
+	cargo test --lib rewound::tests::sequences -- --include-ignored --nocapture
 
 bench: ## Micro benchmarks of the pool, the instance and one request
 	cargo bench

@@ -1,5 +1,7 @@
 //! A component that was prepared by hand, in the real engine: what Wasmtime does with memories that are put back.
 
+mod sequences;
+
 use std::pin::Pin;
 
 use wasmtime::component::{Component, Linker};
