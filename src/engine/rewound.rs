@@ -51,7 +51,7 @@ pub struct Rewinder {
     store: usize,
     /// It was put back only in part, and must not be used.
     is_spoiled: bool,
-    /// Its memories are not put back: for the tests that have to find that.
+    /// The bytes of its memories are not put back: for the tests that have to find that.
     #[cfg(debug_assertions)]
     pub is_broken: bool,
 }
@@ -145,6 +145,8 @@ impl Rewinder {
         for memory in &mut self.memories {
             #[cfg(debug_assertions)]
             if self.is_broken {
+                // SAFETY: as below.
+                unsafe { memory.put_size_back() }?;
                 continue;
             }
             // SAFETY: the regions are those of the instance in this store, which is borrowed for this alone: no guest runs,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::canary::{Canary, Sighting};
 use super::{CheckError, Finding};
 use crate::config::{AppConfig, Mode, Policy};
-use crate::engine::{self, CodeKind, EngineKind, Engines, Reset};
+use crate::engine::{self, CodeKind, EngineKind, Engines};
 use crate::instance::{
     AppCode, ColdCode, Factory, Failure, GuestBody, GuestRequest, InstancePolicy, LinkedCode, Outcome,
     exchange,
@@ -165,7 +165,7 @@ impl Cage {
         engines: &Arc<Engines>,
         budget: &Budget,
     ) -> Result<Cage, CheckError> {
-        let (kind, code_kind) = (canary.kind(), CodeKind::of(canary.kind(), Reset::Replace));
+        let (kind, code_kind) = (canary.kind(), CodeKind::of(canary.kind(), setup.engine.reset()));
         let config = Arc::new(config(&canary, setup)?);
         let policy = InstancePolicy::alone(NAME, config.clone());
         let counters = policy.counters.clone();
@@ -273,14 +273,15 @@ impl Cage {
     }
 }
 
-/// A canary's machine code for an engine.
+/// A canary's machine code for an engine of this kind.
 ///
 /// # Errors
 /// See [`CheckError`].
-pub fn compile(canary: &Canary, engine: &wasmtime::Engine) -> Result<Bytes, CheckError> {
+pub fn compile(canary: &Canary, engines: &Engines, kind: EngineKind) -> Result<Bytes, CheckError> {
+    let engine = engines.get(kind).map_err(CheckError::of)?;
     let wasm = canary.wasm().map_err(CheckError::of)?;
-    let payload = engine::compile(engine, &wasm, CodeKind::of(canary.kind(), Reset::Replace))
-        .map_err(CheckError::of)?;
+    let payload =
+        engine::compile(engine, &wasm, CodeKind::of(canary.kind(), kind.reset())).map_err(CheckError::of)?;
     Ok(payload.into())
 }
 

@@ -1,8 +1,9 @@
-//! The canaries: two guests that look at each kind of state that a guest can see, say what they find, and leave a mark.
+//! The canaries: three guests that look at each kind of state that a guest can see, say what they find, and leave a mark.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use crate::engine::EngineKind;
 use crate::prepare::Kind;
 
 /// Host pages have 4 KiB or more; a mark in each is enough where there are many.
@@ -17,6 +18,13 @@ const GROWN: u32 = 2;
 /// Pages that a canary's memory may have: its own first two, and as many as 32 bits can address, nearly.
 const PAGES: RangeInclusive<u32> = 4..=32_000;
 
+/// What of the common state can't be put back in place: a guest that does it is not rewound.
+const NOT_PUT_BACK: [&str; 3] = [
+    "(drop (table.grow $table (ref.func $leave_marks) (i32.const 3)))",
+    "(data.drop $passive)",
+    "(elem.drop $elements)",
+];
+
 /// Bytes of a page of linear memory.
 const PAGE: usize = 64 << 10;
 
@@ -27,6 +35,8 @@ pub enum Shape {
     Module,
     /// A component of two core instances, each with a memory.
     Component,
+    /// A wasi:http 0.2 component, which can be put back in place.
+    Service,
 }
 
 /// A guest of the check.
@@ -38,12 +48,20 @@ pub struct Canary {
 }
 
 impl Shape {
-    pub const ALL: [Shape; 2] = [Shape::Module, Shape::Component];
+    pub const ALL: [Shape; 3] = [Shape::Module, Shape::Component, Shape::Service];
+
+    /// Those that an engine of this kind can have.
+    pub fn of(engine: EngineKind) -> &'static [Shape] {
+        match engine {
+            EngineKind::Rewound => &[Shape::Service],
+            EngineKind::Plain | EngineKind::Concurrent => &Shape::ALL,
+        }
+    }
 
     /// Memories that it has.
     fn memories(self) -> u32 {
         match self {
-            Shape::Module => 1,
+            Shape::Module | Shape::Service => 1,
             Shape::Component => 2,
         }
     }
@@ -54,6 +72,7 @@ impl fmt::Display for Shape {
         f.write_str(match self {
             Shape::Module => "core module",
             Shape::Component => "component",
+            Shape::Service => "wasi:http component",
         })
     }
 }
@@ -68,6 +87,7 @@ impl Canary {
         match self.shape {
             Shape::Module => Kind::CommandModule,
             Shape::Component => Kind::CommandComponent,
+            Shape::Service => Kind::Http02,
         }
     }
 
@@ -81,9 +101,16 @@ impl Canary {
         let glue = match self.shape {
             Shape::Module => include_str!("canary/module.wat"),
             Shape::Component => include_str!("canary/component.wat"),
+            Shape::Service => include_str!("canary/service.wat"),
         };
         let stride = self.stride();
-        glue.replace("STATE)", concat!(include_str!("canary/state.wat"), ")"))
+        let mut state = include_str!("canary/state.wat").to_owned();
+        if self.shape == Shape::Service {
+            for left_out in NOT_PUT_BACK {
+                state = state.replace(left_out, "");
+            }
+        }
+        glue.replace("STATE)", &format!("{state})"))
             .replace("PAGES", &self.pages.to_string())
             .replace("STRIDE", &stride.to_string())
             .replace("LESS", &(stride - 1).to_string())

@@ -149,7 +149,7 @@ pub async fn check(settings: &EngineSettings, effort: Effort) -> Result<Verdict,
     })
 }
 
-/// All canaries in both engines, from the making of the engines to their end.
+/// All canaries in each engine that can have them, from the making of the engines to their end.
 async fn round(
     settings: &EngineSettings,
     tally: &Arc<Tally>,
@@ -160,15 +160,16 @@ async fn round(
     let engines = Engines::new(small).map_err(CheckError::of)?;
     let pages = pages(settings);
     let mut clients = JoinSet::new();
-    for kind in [EngineKind::Plain, EngineKind::Concurrent] {
+    for kind in [EngineKind::Plain, EngineKind::Concurrent, EngineKind::Rewound] {
+        if kind == EngineKind::Rewound && !engines.may_rewind() {
+            continue;
+        }
         let budget = Budget::new(INSTANCES, TABLE);
-        for shape in Shape::ALL {
+        for shape in Shape::of(kind).iter().copied() {
             let canary = Canary::new(shape, pages);
             let payload = match payloads.entry((kind, shape)) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    entry.insert(cage::compile(&canary, engines.get(kind).map_err(CheckError::of)?)?)
-                }
+                Entry::Vacant(entry) => entry.insert(cage::compile(&canary, &engines, kind)?),
             };
             let setup = Setup { mode: Mode::Pooled, engine: kind, instances: OF_EACH };
             let cage = Arc::new(Cage::new(canary, payload, setup, &engines, &budget)?);
@@ -199,7 +200,7 @@ impl Tally {
         while Instant::now() < self.until {
             let ending = self.next_ending();
             match cage.look(ending).await {
-                Ok(look) => self.note(look),
+                Ok(look) => self.note(cage.canary().shape, look),
                 // On a busy machine an instance may come too late, or not: the others tell enough.
                 Err(error @ (CheckError::Slow(_) | CheckError::NoRoom(_))) => {
                     self.counts.lock().untold = Some(error);
@@ -220,12 +221,12 @@ impl Tally {
         }
     }
 
-    fn note(&self, look: Look) {
+    fn note(&self, shape: Shape, look: Look) {
         let mut counts = self.counts.lock();
         let finding = match look {
             Look::Untold => return,
             Look::Found(finding) => Some(finding),
-            Look::Clean(sighting) => counts.seen_before(sighting.random),
+            Look::Clean(sighting) => counts.seen_before(shape, sighting.random),
         };
         counts.checked += 1;
         if let Some(finding) = finding {
@@ -237,8 +238,7 @@ impl Tally {
 
 impl Counts {
     /// Random numbers must differ, in all instances.
-    fn seen_before(&mut self, random: Vec<String>) -> Option<Finding> {
-        let shape = if random.len() > 1 { Shape::Component } else { Shape::Module };
+    fn seen_before(&mut self, shape: Shape, random: Vec<String>) -> Option<Finding> {
         let again = random.into_iter().find(|number| !self.random.insert(number.clone()))?;
         Some(Finding { shape, what: format!("it drew the random number {again}, as one before it") })
     }

@@ -19,15 +19,18 @@ fn settings() -> EngineSettings {
 }
 
 fn caged(shape: Shape, mode: Mode, engines: &Arc<Engines>, budget: &Budget) -> Cage {
+    caged_in(EngineKind::Plain, shape, mode, engines, budget)
+}
+
+fn caged_in(engine: EngineKind, shape: Shape, mode: Mode, engines: &Arc<Engines>, budget: &Budget) -> Cage {
     let canary = Canary::new(shape, SMALL);
-    let engine = engines.get(EngineKind::Plain).expect("an engine");
-    let payload = cage::compile(&canary, engine).expect("code");
-    let setup = Setup { mode, engine: EngineKind::Plain, instances: 2 };
+    let payload = cage::compile(&canary, engines, engine).expect("code");
+    let setup = Setup { mode, engine, instances: 2 };
     Cage::new(canary, &payload, setup, engines, budget).expect("a cage")
 }
 
 #[test]
-fn both_canaries_are_apps() {
+fn all_canaries_are_apps() {
     for shape in Shape::ALL {
         for pages in [0, SMALL, 1_000, u32::MAX] {
             let canary = Canary::new(shape, pages);
@@ -45,6 +48,46 @@ fn no_app_has_references_to_the_host_in_its_state() {
         let refusal = prepare::check(&wasm).expect_err(state).to_string();
         assert!(refusal.contains("externref") || refusal.contains("gc"), "{refusal}");
     }
+}
+
+/// Each time the same instance, put back, unless it ended badly.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_is_put_back_in_place_finds_all_as_new_after_each_ending() {
+    let engines = Engines::new(settings()).expect("engines");
+    let budget = Budget::new(4, 16);
+    let cage = caged_in(EngineKind::Rewound, Shape::Service, Mode::Pooled, &engines, &budget);
+    for round in 0..10 {
+        for ending in Ending::ALL {
+            cage.look(ending).await.unwrap_or_else(|error| panic!("{ending:?}: {error}"));
+            for _ in 0..3 {
+                let look = cage.look(Ending::Answer).await.expect("a look");
+                assert!(matches!(look, Look::Clean(_)), "in round {round}, after {ending:?}: {look:?}");
+            }
+        }
+    }
+    let rewinds = cage.pool().manager().rewinds().expect("it is rewound");
+    assert!(rewinds.rewound >= 300 && rewinds.dropped >= 5 * rewinds.rewound, "{rewinds:?}");
+    assert!(rewinds.failed < 20 && rewinds.differing == 0, "{rewinds:?}");
+}
+
+/// Not put back in part: its memories are left as they are, and it says so.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_finds_memory_that_is_not_put_back_in_place() {
+    // So seldom that no rewind is compared but the first.
+    let compared = std::num::NonZero::new(u64::MAX).expect("a number");
+    let engines = Engines::new(EngineSettings { compared, ..settings() }).expect("engines");
+    let cage = caged_in(EngineKind::Rewound, Shape::Service, Mode::Pooled, &engines, &Budget::new(4, 16));
+    while cage.pool().manager().rewinds().expect("it is rewound").rewound == 0 {
+        let look = cage.look(Ending::Answer).await.expect("a look");
+        assert!(matches!(look, Look::Clean(_)), "{look:?}");
+    }
+    engines.break_rewind();
+    let mut looks = Vec::new();
+    for _ in 0..5 {
+        looks.push(cage.look(Ending::Answer).await.expect("a look"));
+    }
+    assert!(looks.iter().any(|look| matches!(look, Look::Found(_))), "{looks:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,7 +182,7 @@ fn whatever_was_before_each_instance_is_as_new() {
     let outcome = runner.run(&(steps(), steps()), |(one, other)| {
         let client = async |steps: Vec<Step>| {
             for (shape, ending) in steps {
-                let cage = &cages[usize::from(shape == Shape::Component)];
+                let cage = &cages[Shape::ALL.iter().position(|other| *other == shape).expect("one of all")];
                 for ending in [ending, Ending::Answer] {
                     let look = cage.look(ending).await.expect("a look");
                     prop_assert!(!matches!(look, Look::Found(_)), "{shape}, {ending:?}: {look:?}");

@@ -29,6 +29,9 @@ const PAGES: u32 = 20;
 /// Looks of one canary: at what others left, and then at what it left itself.
 const LOOKS: usize = 3;
 
+/// Where it is put back: it is known only after some of them of what types the handles are that it leaves.
+const LOOKS_REWOUND: usize = 12;
+
 pub struct Watch {
     engines: Arc<EnginesInUse>,
     budget: Budget,
@@ -50,7 +53,7 @@ impl Watch {
     pub async fn look(&mut self) -> Result<Option<Finding>, CheckError> {
         let engines = self.engines.now();
         self.rounds += 1;
-        for kind in [EngineKind::Plain, EngineKind::Concurrent] {
+        for kind in [EngineKind::Plain, EngineKind::Concurrent, EngineKind::Rewound] {
             if engines.made(kind).is_none() {
                 continue;
             }
@@ -75,13 +78,15 @@ impl Watch {
         engines: &Arc<Engines>,
         kind: EngineKind,
     ) -> Result<Option<Finding>, CheckError> {
-        let shape = Shape::ALL[self.rounds % Shape::ALL.len()];
-        let ending = Ending::QUICK[self.rounds / Shape::ALL.len() % Ending::QUICK.len()];
+        let shapes = Shape::of(kind);
+        let shape = shapes[self.rounds % shapes.len()];
+        let ending = Ending::QUICK[self.rounds / shapes.len() % Ending::QUICK.len()];
+        let looks = if kind == EngineKind::Rewound { LOOKS_REWOUND } else { LOOKS };
         let canary = Canary::new(shape, PAGES);
         let payload = self.payload(&canary, engines, kind).await?;
         let setup = Setup { mode: Mode::Pooled, engine: kind, instances: 1 };
         let cage = Cage::new(canary, &payload, setup, engines, &self.budget)?;
-        for count in 0..LOOKS {
+        for count in 0..looks {
             let ending = if count == 1 { ending } else { Ending::Answer };
             match cage.look(ending).await? {
                 Look::Clean(_) => self.record.looked(),
@@ -107,9 +112,7 @@ impl Watch {
             return Ok(payload.clone());
         }
         let (canary, engines) = (*canary, engines.clone());
-        let compiled = tokio::task::spawn_blocking(move || {
-            cage::compile(&canary, engines.get(kind).map_err(CheckError::of)?)
-        });
+        let compiled = tokio::task::spawn_blocking(move || cage::compile(&canary, &engines, kind));
         let payload = compiled.await.map_err(CheckError::of)??;
         self.payloads.insert((kind, canary.shape), payload.clone());
         Ok(payload)

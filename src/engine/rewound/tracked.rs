@@ -84,6 +84,16 @@ impl Tracked {
         Ok(pages)
     }
 
+    /// The size alone.
+    ///
+    /// # Safety
+    /// As [`Tracked::put_back`].
+    #[cfg(debug_assertions)]
+    pub unsafe fn put_size_back(&self) -> Result<()> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.region.shrink(self.length()) }
+    }
+
     /// Drops the pages that are the guest's own: what is there is the image again, and it is found out anew what the guest
     /// writes.
     ///

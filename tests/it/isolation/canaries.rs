@@ -32,7 +32,7 @@ pub enum Told {
 }
 
 /// In Rust, C and WAT; of each kind of app.
-pub const ALL: [Probe; 7] = [
+pub const ALL: [Probe; 8] = [
     Probe {
         app: "counter",
         path: "/counter?scan=1&random=1",
@@ -53,6 +53,14 @@ pub const ALL: [Probe; 7] = [
     Probe {
         app: "component",
         path: "/component",
+        told: Told::InBody,
+        tells: " image=3332316567616d69 memory=0000000000000000",
+        every: 10,
+        renewed: &["grown", "stdin", "data"],
+    },
+    Probe {
+        app: "service",
+        path: "/service",
         told: Told::InBody,
         tells: " image=3332316567616d69 memory=0000000000000000",
         every: 10,
@@ -109,6 +117,7 @@ impl Probe {
         let shape = match self.app {
             "module" => Shape::Module,
             "component" => Shape::Component,
+            "service" => Shape::Service,
             _ => return None,
         };
         Some(Canary::new(shape, pages).wasm().expect("good WAT"))

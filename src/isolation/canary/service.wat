@@ -1,0 +1,191 @@
+;; The canary that serves wasi:http: one core instance, whose state can all be put back, and handles of the host that are never
+;; dropped. `canary.rs` puts state.wat in place of STATE, without what can't be put back: dropped segments and a table
+;; that grew.
+(component
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $pollable (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
+  (alias export $error "error" (type $io-error))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (export "input-stream" (type $in (sub resource)))
+    (export "output-stream" (type $out (sub resource)))
+    (alias outer 1 $io-error (type $io-error))
+    (export "error" (type $error (eq $io-error)))
+    (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $failure)))
+    (export "[method]input-stream.blocking-read"
+      (func (param "self" (borrow $in)) (param "len" u64) (result (result (list u8) (error $stream-error)))))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $out)) (param "contents" (list u8)) (result (result (error $stream-error)))))))
+  (alias export $streams "input-stream" (type $in))
+  (alias export $streams "output-stream" (type $out))
+  (import "wasi:random/random@0.2.0" (instance $random
+    (export "get-random-u64" (func (result u64)))))
+  (import "wasi:clocks/wall-clock@0.2.0" (instance $wall
+    (type $record (record (field "seconds" u64) (field "nanoseconds" u32)))
+    (export "datetime" (type $datetime (eq $record)))
+    (export "now" (func (result $datetime)))))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $monotonic
+    (alias outer 1 $pollable (type $pollable))
+    (export "pollable" (type $timer (eq $pollable)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $timer))))))
+
+  (import "wasi:http/types@0.2.0" (instance $http
+    (alias outer 1 $in (type $outer-in))
+    (export "input-stream" (type $input (eq $outer-in)))
+    (alias outer 1 $out (type $outer-out))
+    (export "output-stream" (type $output (eq $outer-out)))
+    (export "fields" (type $fields (sub resource)))
+    (export "incoming-request" (type $request (sub resource)))
+    (export "incoming-body" (type $incoming-body (sub resource)))
+    (export "outgoing-body" (type $outgoing-body (sub resource)))
+    (export "outgoing-response" (type $response (sub resource)))
+    (export "response-outparam" (type $outparam (sub resource)))
+    (type $dns (record (field "rcode" (option string)) (field "info-code" (option u16))))
+    (export "DNS-error-payload" (type $dns-error (eq $dns)))
+    (type $alert (record (field "alert-id" (option u8)) (field "alert-message" (option string))))
+    (export "TLS-alert-received-payload" (type $tls-alert (eq $alert)))
+    (type $size (record (field "field-name" (option string)) (field "field-size" (option u32))))
+    (export "field-size-payload" (type $field-size (eq $size)))
+    (type $code (variant
+      (case "DNS-timeout") (case "DNS-error" $dns-error) (case "destination-not-found")
+      (case "destination-unavailable") (case "destination-IP-prohibited") (case "destination-IP-unroutable")
+      (case "connection-refused") (case "connection-terminated") (case "connection-timeout")
+      (case "connection-read-timeout") (case "connection-write-timeout") (case "connection-limit-reached")
+      (case "TLS-protocol-error") (case "TLS-certificate-error") (case "TLS-alert-received" $tls-alert)
+      (case "HTTP-request-denied") (case "HTTP-request-length-required") (case "HTTP-request-body-size" (option u64))
+      (case "HTTP-request-method-invalid") (case "HTTP-request-URI-invalid") (case "HTTP-request-URI-too-long")
+      (case "HTTP-request-header-section-size" (option u32)) (case "HTTP-request-header-size" (option $field-size))
+      (case "HTTP-request-trailer-section-size" (option u32)) (case "HTTP-request-trailer-size" $field-size)
+      (case "HTTP-response-incomplete") (case "HTTP-response-header-section-size" (option u32))
+      (case "HTTP-response-header-size" $field-size) (case "HTTP-response-body-size" (option u64))
+      (case "HTTP-response-trailer-section-size" (option u32)) (case "HTTP-response-trailer-size" $field-size)
+      (case "HTTP-response-transfer-coding" (option string)) (case "HTTP-response-content-coding" (option string))
+      (case "HTTP-response-timeout") (case "HTTP-upgrade-failed") (case "HTTP-protocol-error") (case "loop-detected")
+      (case "configuration-error") (case "internal-error" (option string))))
+    (export "error-code" (type $error-code (eq $code)))
+    (export "[constructor]fields" (func (result (own $fields))))
+    (export "[method]incoming-request.consume"
+      (func (param "self" (borrow $request)) (result (result (own $incoming-body)))))
+    (export "[method]incoming-body.stream"
+      (func (param "self" (borrow $incoming-body)) (result (result (own $input)))))
+    (export "[constructor]outgoing-response" (func (param "headers" (own $fields)) (result (own $response))))
+    (export "[method]outgoing-response.body"
+      (func (param "self" (borrow $response)) (result (result (own $outgoing-body)))))
+    (export "[method]outgoing-body.write"
+      (func (param "self" (borrow $outgoing-body)) (result (result (own $output)))))
+    (export "[static]outgoing-body.finish" (func (param "this" (own $outgoing-body))
+      (param "trailers" (option (own $fields))) (result (result (error $error-code)))))
+    (export "[static]response-outparam.set" (func (param "param" (own $outparam))
+      (param "response" (result (own $response) (error $error-code)))))))
+  (alias export $http "incoming-request" (type $incoming-request))
+  (alias export $http "incoming-body" (type $incoming-body))
+  (alias export $http "response-outparam" (type $response-outparam))
+
+  ;; The memory that the host's functions are bound to.
+  (core module $memory
+    (memory (export "memory") PAGES)
+    ;; The host gives one byte at most.
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 600)))
+  (core instance $memory (instantiate $memory))
+
+  (core module $body
+    (import "memory" "memory" (memory PAGES))
+    (import "host" "consume" (func $consume (param i32 i32)))
+    (import "host" "stream" (func $stream (param i32 i32)))
+    (import "host" "read" (func $read (param i32 i64 i32)))
+    (import "host" "fields" (func $fields (result i32)))
+    (import "host" "response" (func $response (param i32) (result i32)))
+    (import "host" "body" (func $body (param i32 i32)))
+    (import "host" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+    (import "host" "open" (func $open (param i32 i32)))
+    (import "host" "write" (func $write (param i32 i32 i32 i32)))
+    (import "host" "drop-out" (func $drop_out (param i32)))
+    (import "host" "finish" (func $finish (param i32 i32 i32 i32)))
+    (import "host" "random" (func $host_random (result i64)))
+    (import "host" "now" (func $now (param i32)))
+    (import "host" "timer" (func $timer (param i64) (result i32)))
+    (import "host" "block" (func $block (param i32)))
+
+    ;; Leaves five handles open: the request, its body and that one's stream, a timer that has passed when the next
+    ;; request comes, and one that has not.
+    (func (export "handle") (param $request i32) (param $outparam i32)
+      (local $order i32) (local $in i32) (local $response i32) (local $body i32) (local $out i32)
+      (global.set $at (i32.const 1024))
+      (call $say_what_is_seen)
+      (call $consume (local.get $request) (i32.const 512))
+      (call $stream (i32.load (i32.const 516)) (i32.const 512))
+      (local.set $in (i32.load (i32.const 516)))
+      (call $say (i32.const 128) (i64.extend_i32_u (local.get $in)))
+      (i32.store8 (i32.const 600) (i32.const 0))
+      (i32.store (i32.const 520) (i32.const 0))
+      (call $read (local.get $in) (i64.const 1) (i32.const 512))
+      (call $say (i32.const 112) (i64.load32_u (i32.const 520)))
+      (local.set $order (i32.load8_u (i32.const 600)))
+      (drop (call $timer (i64.const 1)))
+      (drop (call $timer (i64.const 3600000000000)))
+      (call $leave_marks (local.get $order))
+      (call $end_early (local.get $order))
+      (call $take_memory (local.get $order))
+      (local.set $response (call $response (call $fields)))
+      (call $body (local.get $response) (i32.const 512))
+      (local.set $body (i32.load (i32.const 516)))
+      (call $set (local.get $outparam) (i32.const 0) (local.get $response) (i32.const 0) (i64.const 0)
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+      (call $open (local.get $body) (i32.const 512))
+      (local.set $out (i32.load (i32.const 516)))
+      (call $write (local.get $out)
+        (i32.const 1024) (i32.sub (global.get $at) (i32.const 1024)) (i32.const 512))
+      (call $end_late (local.get $order))
+      (call $drop_out (local.get $out))
+      (call $finish (local.get $body) (i32.const 0) (i32.const 0) (i32.const 704)))
+
+    (func $host_clock (result i64)
+      (call $now (i32.const 640))
+      (i64.add
+        (i64.mul (i64.load (i32.const 640)) (i64.const 1000000000))
+        (i64.load32_u (i32.const 648))))
+
+    ;; For an hour, in the host.
+    (func $host_wait (call $block (call $timer (i64.const 3600000000000))))
+
+STATE)
+
+  ;; Those that are never called tell the host as what the handles can be dropped that are left.
+  (core func $drop-timer (canon resource.drop $pollable))
+  (core func $drop-in (canon resource.drop $in))
+  (core func $drop-body (canon resource.drop $incoming-body))
+  (core func $drop-request (canon resource.drop $incoming-request))
+  (core func $drop-out (canon resource.drop $out))
+  (core func $consume (canon lower (func $http "[method]incoming-request.consume") (memory $memory "memory")))
+  (core func $stream (canon lower (func $http "[method]incoming-body.stream") (memory $memory "memory")))
+  (core func $read (canon lower (func $streams "[method]input-stream.blocking-read")
+    (memory $memory "memory") (realloc (func $memory "realloc"))))
+  (core func $fields (canon lower (func $http "[constructor]fields")))
+  (core func $response (canon lower (func $http "[constructor]outgoing-response")))
+  (core func $body (canon lower (func $http "[method]outgoing-response.body") (memory $memory "memory")))
+  (core func $set (canon lower (func $http "[static]response-outparam.set") (memory $memory "memory")))
+  (core func $open (canon lower (func $http "[method]outgoing-body.write") (memory $memory "memory")))
+  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
+    (memory $memory "memory")))
+  (core func $finish (canon lower (func $http "[static]outgoing-body.finish")
+    (memory $memory "memory") (realloc (func $memory "realloc"))))
+  (core func $random (canon lower (func $random "get-random-u64")))
+  (core func $now (canon lower (func $wall "now") (memory $memory "memory")))
+  (core func $timer (canon lower (func $monotonic "subscribe-duration")))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+
+  (core instance $service (instantiate $body
+    (with "memory" (instance $memory))
+    (with "host" (instance
+      (export "consume" (func $consume)) (export "stream" (func $stream)) (export "read" (func $read))
+      (export "fields" (func $fields)) (export "response" (func $response)) (export "body" (func $body))
+      (export "set" (func $set)) (export "open" (func $open)) (export "write" (func $write))
+      (export "drop-out" (func $drop-out)) (export "finish" (func $finish)) (export "random" (func $random))
+      (export "now" (func $now)) (export "timer" (func $timer)) (export "block" (func $block))))))
+  (func $handle (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))
+    (canon lift (core func $service "handle")))
+  (instance $handler (export "handle" (func $handle)))
+  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))
