@@ -160,6 +160,8 @@ fn each_key_that_a_mode_refuses_is_one() {
                 "min_instances" | "max_concurrent" | "max_requests" => "1",
                 "max_retained_memory" => "\"1MiB\"",
                 "reset" => "\"auto\"",
+                "preload" => "\"init\"",
+                "preload_allow" => "[\"random\"]",
                 _ => "\"1m\"",
             };
             let problems = app_problems("", &format!("{key} = {value}\nmode = \"{mode}\""));
