@@ -166,6 +166,13 @@ impl Preload {
 }
 
 impl Verdict {
+    pub fn state(&self) -> &'static str {
+        match self {
+            Verdict::On { .. } => "on",
+            Verdict::Refused { .. } => "refused",
+        }
+    }
+
     pub fn refused(reason: impl Into<String>) -> Verdict {
         const LONGEST: usize = 1000;
         let mut reason: String = reason.into();
@@ -173,17 +180,6 @@ impl Verdict {
             reason.truncate(end);
         }
         Verdict::Refused { reason }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Verdict::On { app_size, image_size } => {
-                write!(f, "on: {image_size} bytes with its image, {app_size} without")
-            }
-            Verdict::Refused { reason } => write!(f, "refused: {reason}"),
-        }
     }
 }
 

@@ -334,10 +334,21 @@ async fn exchange(store: &mut Store<Host>, instance: &Instance, path: &str) -> w
     let out = http.new_response_outparam_from_callback(move |response| {
         let _ = answer.send(response);
     })?;
-    let call = proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out);
+    let (over, is_over) = oneshot::channel::<()>();
+    let call = async {
+        proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await?;
+        let _ = over.send(());
+        Ok(())
+    };
     // The body is made while the guest runs.
     let take = async {
-        let response = answered.await.map_err(|_| wasmtime::format_err!("it gave no answer"))?;
+        let response = tokio::select! {
+            biased;
+            response = answered => response.ok(),
+            // What would tell is still in the store if the guest has only forgotten it.
+            _ = is_over => None,
+        };
+        let response = response.ok_or_else(|| wasmtime::format_err!("it gave no answer"))?;
         let response =
             response.map_err(|code| wasmtime::format_err!("it answered with the error {code:?}"))?;
         let (head, body) = response.into_parts();
@@ -345,8 +356,7 @@ async fn exchange(store: &mut Store<Host>, instance: &Instance, path: &str) -> w
         let body = body.map_err(|error| wasmtime::format_err!("its answer broke off: {error}"))?.to_bytes();
         Ok(Answer { status: head.status, headers: head.headers, body })
     };
-    let (called, taken) = tokio::join!(call, take);
-    called.and(taken)
+    tokio::try_join!(call, take).map(|((), answer)| answer)
 }
 
 /// Why an instance ended; what it was refused comes first.
