@@ -27,6 +27,7 @@ use crate::isolation::Record;
 use crate::isolation::record::IsolationStatus;
 use crate::metrics::AppMetrics;
 use crate::pool::{Budget, Stats};
+use crate::prepare::preload::Verdict;
 use crate::public;
 use crate::public::copies::Usage;
 use crate::registry::{FolderView, Registry};
@@ -90,6 +91,8 @@ pub struct ReleaseStatus {
     /// What its requests see of requests before.
     pub guest_state: GuestState,
     pub reset: Reset,
+    /// What has come of preloading it, where that was asked for.
+    pub preload: Option<Verdict>,
     pub code: String,
     /// An app that is not in use has its code on disk only; one in mode `cold` has always.
     pub code_in_memory: bool,
@@ -198,6 +201,7 @@ impl AdminHandler {
                         mode: release.config.mode,
                         guest_state: release.config.mode.guest_state(),
                         reset: release.reset,
+                        preload: release.preload.clone(),
                         code: release.code.to_string(),
                         code_in_memory: release.pool.manager().has_code(),
                         standing: store.and_then(|store| store.standing(&release.app, release.number)),

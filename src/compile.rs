@@ -17,12 +17,14 @@
 //! for the digest); it runs in the child, right before the compiler.
 //!
 //! Reading order: [`queue`] is the pure policy of who compiles next; [`line`] is what waits by it; [`job`] is what host
-//! and child say to each other; [`process`] starts a child and waits for its end; [`child`] is the child.
+//! and child say to each other; [`process`] starts a child and waits for its end; [`child`] is the child, and [`preload`]
+//! what it does with an app that is to be preloaded.
 
 pub mod child;
 mod confine;
 pub mod job;
 pub mod line;
+pub mod preload;
 pub mod process;
 pub mod queue;
 
@@ -34,8 +36,9 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::config;
-use crate::engine::{self, CodeKind, CompileError, EngineKind, Engines, Reset};
-use crate::prepare::{self, Kind};
+use crate::engine::{self, CodeKind, CompileError, EngineKind, EngineSettings, Engines, Reset};
+use crate::prepare::preload::{Preload, Verdict};
+use crate::prepare::{self, Digest, Kind};
 use line::{Line, Place};
 use process::{Children, Program};
 use queue::{Asked, Standing};
@@ -71,6 +74,30 @@ pub struct Compiler {
     limits: Limits,
     line: Arc<Line>,
     children: Children,
+}
+
+/// What is to be made of an app's bytes.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub kind: Kind,
+    pub reset: Reset,
+    /// How it is preloaded, if it is.
+    pub preload: Option<Arc<Preload>>,
+}
+
+impl Order {
+    pub fn engine_kind(&self) -> EngineKind {
+        EngineKind::of(self.kind, self.reset)
+    }
+
+    pub fn code_kind(&self) -> CodeKind {
+        CodeKind::of(self.kind, self.reset)
+    }
+
+    /// What the artifact is named by, together with the engine and the kind of code. `app`: of its bytes.
+    pub fn digest(&self, app: &Digest) -> Digest {
+        self.preload.as_ref().map_or(*app, |preload| preload.digest(app))
+    }
 }
 
 /// How much there is to compile.
@@ -120,18 +147,31 @@ impl Compiler {
         &self,
         _: &Place,
         engines: &Engines,
-        (kind, reset): (Kind, Reset),
+        order: &Order,
         bytes: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
-        let engine_kind = EngineKind::of(kind, reset);
-        let engine = engines.get(engine_kind).map_err(|error| CompileError::Compile(format!("{error:#}")))?;
-        match &self.way {
-            Way::InProcess => checked_compile(engine, engine_kind, bytes),
-            Way::Child(program) => {
-                let compatibility = engine::compatibility(engine);
-                let job = job::Job::new(engines.settings(), engine_kind, &compatibility, bytes, &self.limits);
-                self.children.run(program, &job, bytes, &self.limits)
+        let (kind, preload) = (order.engine_kind(), order.preload.as_deref());
+        let engine = engines.get(kind).map_err(|error| CompileError::Compile(format!("{error:#}")))?;
+        let program = match &self.way {
+            Way::InProcess => return checked_compile(engines.settings(), engine, kind, preload, bytes),
+            Way::Child(program) => program,
+        };
+        let compatibility = engine::compatibility(engine);
+        let job = job::Job::new(engines.settings(), kind, &compatibility, bytes, &self.limits);
+        let Some(preload) = preload else { return self.children.run(program, &job, bytes, &self.limits) };
+        let with_preload = job::Job { preload: Some(preload.clone()), ..job.clone() };
+        match self.children.run(program, &with_preload, bytes, &self.limits) {
+            // A child that was ended by what a guest did in it says nothing of the app as it is.
+            Err(
+                error @ (CompileError::Memory(_)
+                | CompileError::CpuTime(_)
+                | CompileError::Time(_)
+                | CompileError::Process(_)),
+            ) => {
+                let payload = self.children.run(program, &job, bytes, &self.limits)?;
+                engine::with_verdict(payload, &Verdict::refused(format!("it could not be tried: {error}")))
             }
+            other => other,
         }
     }
 
@@ -145,11 +185,11 @@ impl Compiler {
         standing: Standing,
         asked: Asked,
         engines: &Engines,
-        what: (Kind, Reset),
+        order: &Order,
         bytes: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
         let place = runtime.block_on(self.line.place(standing, asked)).map_err(|_| CompileError::Stopped)?;
-        self.compile(&place, engines, what, bytes)
+        self.compile(&place, engines, order, bytes)
     }
 
     /// Ends all compilations, and lets no other one begin.
@@ -170,12 +210,26 @@ impl Compiler {
 
 /// What becomes of an app's bytes, wherever it is done.
 fn checked_compile(
+    settings: &EngineSettings,
     engine: &wasmtime::Engine,
     kind: EngineKind,
+    preload: Option<&Preload>,
     bytes: &[u8],
 ) -> Result<Vec<u8>, CompileError> {
     let checked = prepare::check(bytes).map_err(|refusal| CompileError::Refused(refusal.to_string()))?;
-    engine::compile(engine, bytes, CodeKind::of(checked.kind, kind.reset()))
+    let compile = |bytes: &[u8]| engine::compile(engine, bytes, CodeKind::of(checked.kind, kind.reset()));
+    let Some(preload) = preload else { return compile(bytes) };
+    let preloaded = preload::preload(settings, preload, bytes).and_then(|image| {
+        // It may be that the app can be rewound and its image can't.
+        let payload = compile(&image).map_err(|error| error.to_string())?;
+        Ok((payload, image.len() as u64))
+    });
+    match preloaded {
+        Ok((payload, image_size)) => {
+            engine::with_verdict(payload, &Verdict::On { app_size: bytes.len() as u64, image_size })
+        }
+        Err(reason) => engine::with_verdict(compile(bytes)?, &Verdict::refused(reason)),
+    }
 }
 
 #[cfg(test)]

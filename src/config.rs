@@ -12,6 +12,7 @@ mod numbers;
 mod origin;
 mod overrides;
 mod policy;
+mod preload;
 mod problem;
 mod reader;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::prepare::Kind;
+use crate::prepare::preload::{Allowance, Preload, Start};
 use crate::public;
 
 pub use overrides::Overrides;
@@ -145,7 +147,9 @@ impl Mode {
 
     /// The keys of an app that mean nothing in it.
     pub fn refuses(self) -> &'static [&'static str] {
-        const COLD: [&str; 8] = [
+        const COLD: [&str; 10] = [
+            "preload",
+            "preload_allow",
             "code_idle_time",
             "idle_time",
             "max_concurrent",
@@ -157,10 +161,10 @@ impl Mode {
         ];
         match self {
             Self::Cold => &COLD,
-            Self::Cached => &COLD[1..],
+            Self::Cached => &COLD[3..],
             Self::Pooled => &["max_concurrent", "max_requests", "max_retained_memory"],
             Self::Kept => &["max_concurrent", "reset"],
-            Self::Resident => &["reset"],
+            Self::Resident => &["preload", "preload_allow", "reset"],
         }
     }
 
@@ -265,6 +269,10 @@ pub struct AppConfig {
     pub keep_releases: usize,
     /// Paths below the app's own that a new release must answer before it goes live.
     pub warmup: Vec<String>,
+    /// How the state is made, at the deploy, that instances begin with; `None`: each makes its own.
+    pub preload: Option<Start>,
+    /// What the guest may use of the host meanwhile.
+    pub preload_allow: Vec<Allowance>,
     /// Where the guest may send HTTP requests to; empty means nowhere.
     pub outbound: Outbound,
     /// Guest output lines logged for one request; what is over is counted and dropped.
@@ -282,6 +290,27 @@ impl AppConfig {
     /// Instances that the backend has connections for, if it is known how many it has.
     pub fn most_by_backend(&self) -> Option<u32> {
         self.backend_connections?.checked_div(self.connections_per_instance)
+    }
+
+    /// All that decides what comes of preloading the app, if it is to be.
+    pub fn preloading(&self) -> Option<Preload> {
+        let start = self.preload.clone()?;
+        let paths = match &start {
+            Start::Warmup(paths) => paths,
+            Start::Init => &self.warmup,
+        };
+        let first = paths.first().map_or("/", String::as_str);
+        let compared = [first, paths.get(1).map_or(first, String::as_str)].map(str::to_owned);
+        Some(Preload {
+            start,
+            allowed: self.preload_allow.clone(),
+            compared,
+            env: self.env.clone(),
+            memory_limit: self.memory_limit,
+            table_limit: self.table_limit,
+            resource_limit: self.resource_limit,
+            header_limit: self.header_limit,
+        })
     }
 }
 

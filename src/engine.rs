@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use address_space::{AllocatorSize, Footprint, plan};
 pub use artifact::{
     COMPILE_THREADS, Code, CodeKind, CompileError, Key, compatibility, compile, compile_once, load_bytes,
+    with_verdict,
 };
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use descriptors::close_inherited;
@@ -35,7 +36,7 @@ pub use thread::gives_way_to_all;
 pub use thread::{give_way_to_all, thread_cpu_time};
 
 use crate::prepare::Kind;
-use ticker::EpochTicker;
+pub use ticker::EpochTicker;
 
 /// Which of the engines an app runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ mod clock;
 mod exchange;
 mod factory;
 mod laned;
-mod limits;
+pub(crate) mod limits;
 mod linked;
 mod measured;
 mod output;

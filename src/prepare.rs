@@ -6,7 +6,8 @@
 //! check -> [snapshot] -> [instrument] -> compile
 //! ```
 //!
-//! `check` is this module. The steps in brackets turn prepared bytes into other prepared bytes and have their place
+//! `check` is this module, `snapshot` is [`preload`], of which the part that runs the guest is elsewhere (see
+//! `compile::preload`). The steps in brackets turn prepared bytes into other prepared bytes and have their place
 //! between `check` and `compile`; whatever changes what the line does to the same bytes raises [`recipe`], which is part
 //! of the code cache's key, so that no artifact of an older line is ever taken for one of this line.
 //!
@@ -19,6 +20,7 @@ mod envelope;
 pub mod instrument;
 mod kind;
 mod nesting;
+pub mod preload;
 mod refusal;
 mod survey;
 #[cfg(test)]

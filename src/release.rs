@@ -7,11 +7,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::compile::Order;
 use crate::config::{AppConfig, Mode};
 use crate::engine::Reset;
 use crate::instance::Factory;
 use crate::metrics::ReleaseCounters;
 use crate::pool::{OnEnd, Policy, Pool};
+use crate::prepare::preload::Verdict;
 use crate::prepare::{Digest, Kind};
 use crate::public::Manifest;
 use crate::router::Mount;
@@ -28,6 +30,8 @@ pub struct Release {
     pub kind: Kind,
     /// How its instances are brought back after a request.
     pub reset: Reset,
+    /// What has come of preloading it, where that was asked for.
+    pub preload: Option<Verdict>,
     pub config: Arc<AppConfig>,
     pub mount: Mount,
     /// What the guest is told of its mount path: none at the root.
@@ -105,6 +109,11 @@ pub fn pool_policy(config: &AppConfig, room: u32) -> Policy {
 }
 
 impl Release {
+    /// What its code was made by.
+    pub fn order(&self) -> Order {
+        Order { kind: self.kind, reset: self.reset, preload: self.config.preloading().map(Arc::new) }
+    }
+
     /// The value of `x-forwarded-prefix` for an app mounted there.
     pub fn forwarded_prefix(mount: &Mount) -> Option<HeaderValue> {
         let prefix = mount.prefix();

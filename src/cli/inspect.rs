@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Exit;
 use crate::config::Mode;
 use crate::prepare::instrument::Manifest;
-use crate::prepare::{self, Checked};
+use crate::prepare::{self, Checked, Kind, preload};
 
 #[derive(Debug, Args)]
 pub struct Inspect {
@@ -28,6 +28,7 @@ struct Report {
     /// The modes that the file may run in.
     modes: Vec<Mode>,
     rewind: Rewind,
+    preload: Keeping,
 }
 
 /// Whether an instance of it can be put back in place.
@@ -44,8 +45,10 @@ impl Inspect {
             std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
         match prepare::check(&bytes) {
             Ok(checked) => {
+                let kind = checked.kind;
                 let modes = Mode::ALL.into_iter().filter(|mode| mode.check(checked.kind).is_ok()).collect();
-                let report = Report { checked, modes, rewind: Rewind::of(&bytes) };
+                let report =
+                    Report { checked, modes, rewind: Rewind::of(&bytes), preload: Keeping::of(kind, &bytes) };
                 match self.json {
                     true => println!("{}", serde_json::to_string_pretty(&report)?),
                     false => println!("{report}"),
@@ -56,6 +59,24 @@ impl Inspect {
                 println!("{}: {refusal}", self.file.display());
                 Ok(Exit::Failed)
             }
+        }
+    }
+}
+
+/// Whether its state can be kept, as far as its code tells: a deploy tries it out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Keeping {
+    Possible,
+    Impossible(String),
+}
+
+impl Keeping {
+    fn of(kind: Kind, bytes: &[u8]) -> Keeping {
+        match preload::opened(bytes) {
+            _ if kind != Kind::Http02 => Keeping::Impossible("it is for wasi:http 0.2 apps".to_owned()),
+            Ok(_) => Keeping::Possible,
+            Err(reason) => Keeping::Impossible(reason),
         }
     }
 }
@@ -78,12 +99,16 @@ impl fmt::Display for Report {
             self.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")
         )?;
         match &self.rewind {
-            Rewind::Possible(Manifest { memories, globals, tables, handles, droppable }) => write!(
+            Rewind::Possible(Manifest { memories, globals, tables, handles, droppable }) => writeln!(
                 f,
                 "rewind         possible: memories {memories}, globals {globals}, tables {tables}, handles {handles}; drops what \
                  is left of {droppable} types of resources"
             ),
-            Rewind::Impossible(reason) => write!(f, "rewind         not possible: {reason}"),
+            Rewind::Impossible(reason) => writeln!(f, "rewind         not possible: {reason}"),
+        }?;
+        match &self.preload {
+            Keeping::Possible => write!(f, "preload        possible by its code; a deploy tries it out"),
+            Keeping::Impossible(reason) => write!(f, "preload        not possible: {reason}"),
         }
     }
 }

@@ -31,7 +31,7 @@ fn answer(job: &Job, bytes: &[u8]) -> (Answer, Vec<u8>) {
     if compatibility != job.compatibility {
         return (Answer::Mismatch { compatibility }, Vec::new());
     }
-    match checked_compile(&engine, job.engine, bytes) {
+    match checked_compile(&job.settings, &engine, job.engine, job.preload.as_ref(), bytes) {
         Ok(payload) => (Answer::Compiled { compatibility, length: payload.len() as u64 }, payload),
         Err(CompileError::Refused(reason)) => (Answer::Refused { reason }, Vec::new()),
         Err(CompileError::Compile(reason)) => (Answer::Failed { reason }, Vec::new()),

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Limits;
 use crate::engine::{CompileError, EngineKind, EngineSettings};
+use crate::prepare::preload::Preload;
 
 /// Bytes that the line before the bytes may have.
-const LONGEST_LINE: u64 = 64 << 10;
+/// The environment of an app that is preloaded is in it, which has 64 KiB at most, and more when it is written as JSON.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// What a child is to do, and what it may take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ const LONGEST_LINE: u64 = 64 << 10;
 pub struct Job {
     pub settings: EngineSettings,
     pub engine: EngineKind,
+    /// How the app is preloaded, if it is.
+    pub preload: Option<Preload>,
     /// Of the host's engine, as [`crate::engine::compatibility`] has it.
     pub compatibility: String,
     /// Bytes of the app.
@@ -63,6 +67,7 @@ impl Job {
         Job {
             settings: settings.clone(),
             engine,
+            preload: None,
             compatibility: compatibility.to_owned(),
             length: bytes.len() as u64,
             memory: limits.memory,

@@ -10,7 +10,8 @@ use super::numbers::{Numbers, RULES, Section};
 use super::origin::Destination;
 use super::problem::{Position, quoted};
 use super::reader::{Given, Table, kind_of};
-use super::{MaxRequests, Mode, Origin, Reset, names, values};
+use super::{MaxRequests, Mode, Origin, Reset, names, preload, values};
+use crate::prepare::preload::{Allowance, Start};
 use crate::router::{Mount, NormalPath};
 
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(super) struct Layer {
     pub hosts: Vec<Given<String>>,
     pub path: Option<Given<Mount>>,
     pub warmup: Vec<Given<String>>,
+    pub preload: Option<Given<Option<Start>>>,
+    pub preload_allow: Option<Vec<Given<Allowance>>>,
     pub env: BTreeMap<String, String>,
     pub limits: Numbers<Option<Given<u64>>>,
     pub allow: Option<Vec<Given<Origin>>>,
@@ -46,6 +49,8 @@ impl Layer {
             hosts: Vec::new(),
             path: None,
             warmup: Vec::new(),
+            preload: None,
+            preload_allow: None,
             env: BTreeMap::new(),
             limits: Numbers::from_fn(|_| None),
             allow: None,
@@ -58,7 +63,9 @@ impl Layer {
         let hosts = table.list("hosts", host).unwrap_or_default();
         let path = table.get("path", mount);
         let warmup = warmup(&mut table);
-        Self { hosts, path, warmup, ..Self::shared(table, "outbound", "static") }
+        let preload = table.get("preload", preload::start);
+        let preload_allow = table.list("preload_allow", preload::allowance);
+        Self { hosts, path, warmup, preload, preload_allow, ..Self::shared(table, "outbound", "static") }
     }
 
     /// The operator's `[defaults]`.
@@ -67,6 +74,8 @@ impl Layer {
         table.refuse("hosts", OWN);
         table.refuse("path", OWN);
         table.refuse("warmup", OWN);
+        table.refuse("preload", OWN);
+        table.refuse("preload_allow", OWN);
         Self::shared(table, "defaults.outbound", "defaults.static")
     }
 
@@ -80,6 +89,8 @@ impl Layer {
             hosts: Vec::new(),
             path: None,
             warmup: Vec::new(),
+            preload: None,
+            preload_allow: None,
             env: env(&mut table),
             limits: limits(&mut table, &mut outbound, &mut files),
             allow: outbound.list("allow", origin),
@@ -167,7 +178,7 @@ fn env(table: &mut Table<'_>) -> BTreeMap<String, String> {
 }
 
 /// Requests that are made before a release goes live.
-const MOST_WARMUPS: usize = 32;
+pub(super) const MOST_WARMUPS: usize = 32;
 
 fn warmup(table: &mut Table<'_>) -> Vec<Given<String>> {
     let paths = table.list("warmup", warmup_path).unwrap_or_default();
@@ -179,7 +190,10 @@ fn warmup(table: &mut Table<'_>) -> Vec<Given<String>> {
 
 /// A path below the app's own, with or without a query.
 fn warmup_path(value: &DeValue<'_>) -> Result<String, String> {
-    let text = values::string(value, "/")?;
+    request_path(values::string(value, "/")?)
+}
+
+pub(super) fn request_path(text: &str) -> Result<String, String> {
     let is_whole =
         |target: &PathAndQuery| target.as_str() == text && NormalPath::parse(target.path()).is_ok();
     match text.parse::<PathAndQuery>() {

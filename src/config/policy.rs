@@ -17,6 +17,7 @@ use super::{
     AppConfig, GuestState, HOST_FILE, LARGEST_APP_FILE, MaxRequests, Mode, Outbound, Pool, Problem, Reset,
     StaticFiles, names,
 };
+use crate::prepare::preload::{Allowance, Start};
 use crate::public;
 use crate::router::Mount;
 
@@ -175,6 +176,8 @@ impl Request<'_> {
             probation: limits.time(Number::Probation),
             keep_releases: limits.size(Number::KeepReleases),
             warmup: self.own.warmup.iter().map(|path| path.value.clone()).collect(),
+            preload: self.preload(),
+            preload_allow: self.preload_allow(mode),
             outbound: self.outbound(&limits),
             log_lines: limits.count(Number::LogLines),
             files: self.files(&limits),
@@ -203,12 +206,18 @@ impl Request<'_> {
             let at = match *key {
                 "reset" => self.own.reset.as_ref().map(|given| given.at),
                 "max_requests" => self.own.max_requests.as_ref().map(|given| given.at),
+                "preload" => self.own.preload.as_ref().map(|given| given.at),
+                "preload_allow" => self.own.preload_allow.as_ref().and_then(|list| Some(list.first()?.at)),
                 key => RULES.iter().find(|rule| rule.key() == key).and_then(|rule| of(rule.limit)),
             };
             if at.is_some() {
                 let (why, other) = match (*key, mode) {
                     ("code_idle_time", _) => ("keeps no code", "cached"),
                     ("max_concurrent", _) => ("gives an instance one request at once", "resident"),
+                    ("preload" | "preload_allow", Mode::Cold) => ("compiles the app as it is", "cached"),
+                    ("preload" | "preload_allow", Mode::Resident) => {
+                        ("is for wasi:http 0.3 apps, which can't be preloaded", "pooled")
+                    }
                     (_, Mode::Cold | Mode::Cached) => ("keeps no instances", "pooled"),
                     (_, Mode::Pooled) => ("resets an instance after each request", "kept"),
                     (_, Mode::Kept | Mode::Resident) => ("keeps what the guest left", "pooled"),
@@ -220,6 +229,22 @@ impl Request<'_> {
                 );
             }
         }
+    }
+
+    fn preload(&self) -> Option<Start> {
+        self.own.preload.as_ref().and_then(|given| given.value.clone())
+    }
+
+    fn preload_allow(&self, mode: Mode) -> Vec<Allowance> {
+        let listed = self.own.preload_allow.as_deref().unwrap_or_default();
+        if let (Some(first), None) = (listed.first(), self.preload())
+            && !mode.refuses().contains(&"preload_allow")
+        {
+            let message =
+                "there is no preload for which anything could be allowed, so set that or leave this key out";
+            self.doc.problem("preload_allow", Some(first.at), message);
+        }
+        listed.iter().map(|given| given.value).collect()
     }
 
     fn max_requests(&self, mode: Mode) -> MaxRequests {

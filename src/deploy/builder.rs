@@ -14,16 +14,15 @@ use super::probe::{ProbeError, probe};
 use super::shelf;
 use super::store::Store;
 use super::warmup::{WarmupError, warm_up};
-use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
+use crate::compile::{Compiler, Order};
 use crate::config::{self, AppConfig, Mode, Problem};
-use crate::engine::{
-    Code, CodeCache, CodeKind, CompileError, EngineKind, Engines, EnginesInUse, Reset, Source, units,
-};
+use crate::engine::{Code, CodeCache, CompileError, Engines, EnginesInUse, Reset, Source, units};
 use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, LinkedCode, MakeError};
 use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
+use crate::prepare::preload::{Preload, Verdict};
 use crate::prepare::{self, Checked, Kind, Refusal};
 use crate::public::{Copies, Manifest};
 use crate::registry::{Registry, Starting};
@@ -51,6 +50,8 @@ pub enum DeployError {
     Pool(#[from] PolicyError),
     #[error("reset = \"rewind\" is for wasi:http 0.2 apps, and it is a {0} app: leave that out")]
     Reset(Kind),
+    #[error("preload is for wasi:http 0.2 apps, and it is a {0} app: leave that out")]
+    Preload(Kind),
     #[error("its first instances can't be made: {0}")]
     Start(#[from] PrewarmError<MakeError>),
     #[error("{0}")]
@@ -142,40 +143,71 @@ impl Builder {
         config.mode.check(checked.kind)?;
         let engines = self.engines()?;
         let reset = decide_reset(&config, checked.kind, &engines)?;
-        let engine = engines.get(EngineKind::of(checked.kind, reset)).map_err(link_error)?;
+        let preload = decide_preload(&config, checked.kind)?;
+        let order = Order { kind: checked.kind, reset, preload };
+        let engine = engines.get(order.engine_kind()).map_err(link_error)?;
         let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
-        let compile = || self.compile(&engines, (checked.kind, reset), &wasm, standing, asked);
-        let kind = CodeKind::of(checked.kind, reset);
+        let compile = || self.compile(&engines, &order, &wasm, standing, asked);
+        let kind = order.code_kind();
+        let mut preload = None;
         let (code, origin) = if config.mode == Mode::Cold {
             // Compiled once all the same: a deploy that could never answer is refused now.
             let code = crate::engine::load_bytes(engine, &compile()?, kind)?;
             AppCode::link(checked.kind, &code).map_err(link_error)?;
             (PreparedCode::Cold(wasm.clone()), CodeOrigin::PerRequest)
         } else {
-            let loaded = self.cache.code_with(engine, kind, checked.digest.as_bytes(), compile)?;
+            let digest = order.digest(&checked.digest);
+            let loaded = self.cache.code_with(engine, kind, digest.as_bytes(), compile)?;
+            preload = loaded.preload;
             let origin = match loaded.source {
                 Source::Cache => CodeOrigin::Loaded(loaded.took),
                 Source::Compiled => CodeOrigin::Compiled(loaded.took),
             };
             (PreparedCode::Loaded(loaded.code), origin)
         };
-        Ok(Prepared { app, file, config, mount, checked, engines, code, origin, public, number })
+        Ok(Prepared {
+            app,
+            file,
+            config,
+            mount,
+            checked,
+            engines,
+            order,
+            preload,
+            code,
+            origin,
+            public,
+            number,
+        })
     }
 
     /// Waits for its turn and compiles. Blocks.
     fn compile(
         &self,
         engines: &Engines,
-        what: (Kind, Reset),
+        order: &Order,
         wasm: &[u8],
         standing: Standing,
         asked: Asked,
     ) -> Result<Vec<u8>, CompileError> {
-        self.compiler.compile_in_turn(&self.control, standing, asked, engines, what, wasm)
+        self.compiler.compile_in_turn(&self.control, standing, asked, engines, order, wasm)
     }
 
     fn assemble(&self, prepared: Prepared, counters: Arc<AppCounters>) -> Result<Release, DeployError> {
-        let Prepared { app, file, config, mount, checked, engines, code, origin, public, number } = prepared;
+        let Prepared {
+            app,
+            file,
+            config,
+            mount,
+            checked,
+            engines,
+            order,
+            preload,
+            code,
+            origin,
+            public,
+            number,
+        } = prepared;
         let config = Arc::new(config);
         let outbound = self.outbound.for_app(&app, config.outbound.clone());
         let policy = Arc::new(InstancePolicy {
@@ -187,7 +219,7 @@ impl Builder {
         let factory = match code {
             PreparedCode::Loaded(code) => {
                 let code = AppCode::link(checked.kind, &code).map_err(link_error)?;
-                let linked = LinkedCode::new(code, shelf::Kept::of(self, &checked));
+                let linked = LinkedCode::new(code, shelf::Kept::of(self, order, checked.digest));
                 Factory::new(engines, linked, policy).telling(self.engines_replaced.clone())
             }
             PreparedCode::Cold(wasm) => {
@@ -212,6 +244,7 @@ impl Builder {
             forwarded_prefix: Release::forwarded_prefix(&mount),
             kind: checked.kind,
             reset,
+            preload,
             code: origin,
             files: public.map(Arc::new),
             downloads: TaskTracker::new(),
@@ -272,6 +305,17 @@ fn decide_reset(config: &AppConfig, kind: Kind, engines: &Engines) -> Result<Res
     Ok(if engines.proves_rewind() { Reset::Rewind } else { Reset::Replace })
 }
 
+/// How a release is preloaded.
+///
+/// # Errors
+/// It was asked for of an app that can't be.
+fn decide_preload(config: &AppConfig, kind: Kind) -> Result<Option<Arc<Preload>>, DeployError> {
+    match config.preloading() {
+        Some(_) if kind != Kind::Http02 => Err(DeployError::Preload(kind)),
+        preload => Ok(preload.map(Arc::new)),
+    }
+}
+
 struct Prepared {
     app: Arc<str>,
     file: String,
@@ -279,6 +323,8 @@ struct Prepared {
     mount: Mount,
     checked: Checked,
     engines: Arc<Engines>,
+    order: Order,
+    preload: Option<Verdict>,
     code: PreparedCode,
     origin: CodeOrigin,
     public: Option<Manifest>,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::builder::{Builder, DeployError};
-use crate::engine::{Code, CodeKind};
+use crate::engine::{Code, with_verdict};
 use crate::pool::{Pool, PrewarmError};
 use crate::release::{Release, pool_policy};
 
@@ -20,9 +20,14 @@ impl Builder {
         let (builder, release, engines) = (self.clone(), live.clone(), self.engines()?);
         let factory = tokio::task::spawn_blocking(move || {
             let load = |engine: &wasmtime::Engine, code: &Code| {
-                let kind = CodeKind::of(release.kind, release.reset);
-                let digest = release.digest.as_bytes();
-                let loaded = builder.cache.code_with(engine, kind, digest, || code.payload())?;
+                let order = release.order();
+                let payload = || match &release.preload {
+                    Some(verdict) => with_verdict(code.payload()?, verdict),
+                    None => code.payload(),
+                };
+                let digest = order.digest(&release.digest);
+                let loaded =
+                    builder.cache.code_with(engine, order.code_kind(), digest.as_bytes(), payload)?;
                 Ok(loaded.code)
             };
             release.pool.manager().moved(&engines, load)
@@ -44,6 +49,7 @@ impl Builder {
             file: live.file.clone(),
             kind: live.kind,
             reset,
+            preload: live.preload.clone(),
             config: live.config.clone(),
             mount: live.mount.clone(),
             forwarded_prefix: live.forwarded_prefix.clone(),

@@ -8,14 +8,14 @@ use wasmtime::Engine;
 
 use super::builder::Builder;
 use super::store::Store;
-use crate::compile::Compiler;
 use crate::compile::queue::{Asked, Standing};
-use crate::engine::{CodeCache, CodeKind, CompileError, EngineKind, Engines, Key, Loaded, Reset};
+use crate::compile::{Compiler, Order};
+use crate::engine::{CodeCache, CompileError, Engines, Key, Loaded, Reset};
 use crate::instance::Shelf;
-use crate::prepare::{Checked, Digest, Kind};
+use crate::prepare::Digest;
 
 pub(super) struct Kept {
-    kind: Kind,
+    order: Order,
     digest: Digest,
     cache: Arc<CodeCache>,
     store: Arc<Store>,
@@ -25,15 +25,20 @@ pub(super) struct Kept {
 
 impl Kept {
     /// That of a release which is being built: nothing without a store.
-    pub(super) fn of(builder: &Builder, checked: &Checked) -> Option<Arc<dyn Shelf>> {
+    pub(super) fn of(builder: &Builder, order: Order, digest: Digest) -> Option<Arc<dyn Shelf>> {
         Some(Arc::new(Kept {
-            kind: checked.kind,
-            digest: checked.digest,
+            order,
+            digest,
             cache: builder.cache.clone(),
             store: builder.store.clone()?,
             compiler: builder.compiler.clone(),
             control: builder.control.clone(),
         }))
+    }
+
+    /// That of instances which are brought back in this way.
+    fn order(&self, reset: Reset) -> Order {
+        Order { reset, ..self.order.clone() }
     }
 
     fn compile(&self, engines: &Engines, reset: Reset) -> Result<Vec<u8>, CompileError> {
@@ -55,7 +60,7 @@ impl Kept {
             Standing::Ready,
             asked,
             engines,
-            (self.kind, reset),
+            &self.order(reset),
             &wasm,
         )
     }
@@ -63,14 +68,16 @@ impl Kept {
 
 impl Shelf for Kept {
     fn has(&self, engine: &Engine, reset: Reset) -> bool {
-        let key = Key::new(engine, CodeKind::of(self.kind, reset), self.digest.as_bytes());
+        let order = self.order(reset);
+        let key = Key::new(engine, order.code_kind(), order.digest(&self.digest).as_bytes());
         self.cache.has(&key) && self.store.has(self.digest)
     }
 
     fn load(&self, engines: &Engines, reset: Reset) -> Result<Loaded, CompileError> {
-        let engine = engines.get(EngineKind::of(self.kind, reset));
+        let order = self.order(reset);
+        let engine = engines.get(order.engine_kind());
         let engine = engine.map_err(|error| CompileError::Compile(format!("{error:#}")))?;
         let compile = || self.compile(engines, reset);
-        self.cache.code_with(engine, CodeKind::of(self.kind, reset), self.digest.as_bytes(), compile)
+        self.cache.code_with(engine, order.code_kind(), order.digest(&self.digest).as_bytes(), compile)
     }
 }

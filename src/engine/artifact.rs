@@ -1,8 +1,8 @@
 //! An artifact: an app's machine code as Wasmtime precompiled it, with a trailer of ours behind it.
 //!
 //! ```text
-//! payload: an ELF file made by Wasmtime (and   | trailer, 88 bytes, numbers little-endian
-//! a manifest of 20 bytes if it is to be rewound)| magic 8 | format u32 | kind u32 | payload length u64 | key 32 | SHA-256 of the payload 32
+//! payload: an ELF file made by Wasmtime, and   | trailer, 88 bytes, numbers little-endian
+//! what the host has to know of it (`tail`)      | magic 8 | format u32 | kind u32 | payload length u64 | key 32 | SHA-256 of the payload 32
 //! ```
 //!
 //! The payload comes first because Wasmtime maps the file from its first byte on and wants the ELF header there;
@@ -20,7 +20,7 @@
 //! Loading an artifact means running it. A digest finds torn and rotten files, not forged ones: what protects
 //! the code is who may write it.
 
-mod manifest;
+mod tail;
 
 use std::fmt;
 use std::fs::File;
@@ -40,10 +40,12 @@ use super::Reset;
 use super::thread::give_way_to_all;
 use crate::config::units::{format_duration, format_size};
 use crate::prepare::instrument::{Instrumented, Manifest};
+use crate::prepare::preload::Verdict;
 use crate::prepare::{self, Digest, Hasher};
+use tail::Tail;
 
 /// Version of the trailer's layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAGIC: [u8; 8] = *b"HOSTLERa";
 /// Length of the trailer in bytes.
 pub(super) const TRAILER_LEN: usize = 88;
@@ -88,14 +90,13 @@ impl Code {
 
     /// What it was loaded from: for engines that differ in nothing that shapes code.
     pub fn payload(&self) -> Result<Vec<u8>, CompileError> {
-        let payload = match self {
-            Code::Component(component) => component.serialize(),
-            Code::Module(module) => module.serialize(),
-            Code::Instrumented(component, manifest) => {
-                component.serialize().map(|payload| manifest::append(payload, manifest))
-            }
+        let (code, manifest) = match self {
+            Code::Component(component) => (component.serialize(), None),
+            Code::Module(module) => (module.serialize(), None),
+            Code::Instrumented(component, manifest) => (component.serialize(), Some(*manifest)),
         };
-        payload.map_err(|error| CompileError::Load(format!("{error:#}")))
+        let code = code.map_err(|error| CompileError::Load(format!("{error:#}")))?;
+        Ok(Tail { manifest, preload: None }.append(code))
     }
 }
 
@@ -221,17 +222,44 @@ fn no_threads(error: impl fmt::Display) -> CompileError {
 }
 
 fn precompile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
+    let mut manifest = None;
     let compiled = match kind {
         CodeKind::Component => engine.precompile_component(bytes),
         CodeKind::Module => engine.precompile_module(bytes),
         CodeKind::Instrumented => {
-            let Instrumented { wasm, manifest } = prepare::for_rewind(bytes).map_err(|reason| {
+            let instrumented = prepare::for_rewind(bytes).map_err(|reason| {
                 CompileError::Refused(format!("it can't be rewound: {reason}; use reset = \"replace\""))
             })?;
-            engine.precompile_component(&wasm).map(|code| manifest::append(code, &manifest))
+            let Instrumented { wasm, manifest: found } = instrumented;
+            manifest = Some(found);
+            engine.precompile_component(&wasm)
         }
     };
-    compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))
+    let code = compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))?;
+    Ok(Tail { manifest, preload: None }.append(code))
+}
+
+/// The same payload, which says what has come of preloading the app that is in it.
+///
+/// # Errors
+/// It is no payload of [`compile`]'s.
+pub fn with_verdict(payload: Vec<u8>, verdict: &Verdict) -> Result<Vec<u8>, CompileError> {
+    let (code, tail) = Tail::split(&payload).map_err(|error| CompileError::Load(format!("{error:#}")))?;
+    let length = code.len();
+    let mut code = payload;
+    code.truncate(length);
+    Ok(Tail { preload: Some(verdict.clone()), ..tail }.append(code))
+}
+
+/// What a payload says of preloading.
+pub(super) fn verdict(payload: &[u8]) -> Option<Verdict> {
+    Tail::split(payload).ok().and_then(|(_, tail)| tail.preload)
+}
+
+/// The same of the open artifact, which was loaded.
+pub(super) fn verdict_in(file: &File) -> Option<Verdict> {
+    let payload_length = file.metadata().ok()?.len().checked_sub(TRAILER_LEN as u64)?;
+    Tail::read(file, payload_length).ok()?.preload
 }
 
 /// Loads a payload that this process has made with [`compile`] (or had its own compile child make). Nothing
@@ -315,7 +343,7 @@ fn map(engine: &Engine, file: &File, kind: CodeKind, payload_len: u64) -> wasmti
             CodeKind::Component => Component::deserialize_file(engine, path).map(Code::Component),
             CodeKind::Module => Module::deserialize_file(engine, path).map(Code::Module),
             CodeKind::Instrumented => {
-                let manifest = manifest::read(file, payload_len)?;
+                let manifest = Tail::read(file, payload_len)?.manifest()?;
                 Component::deserialize_file(engine, path)
                     .map(|component| Code::Instrumented(component, manifest))
             }
@@ -336,6 +364,7 @@ fn copy(engine: &Engine, file: &File, key: &Key, payload_len: u64) -> Result<Cod
 }
 
 fn deserialize(engine: &Engine, payload: &[u8], kind: CodeKind) -> wasmtime::Result<Code> {
+    let (payload, tail) = Tail::split(payload)?;
     // SAFETY: both callers pass the unchanged output of `precompile_component` or `precompile_module`: `load_bytes`
     // by its contract, `copy` by the digest of a file that only we can have written. It is copied, so nobody else
     // has these bytes. Output for another engine, version or kind is refused by Wasmtime.
@@ -344,7 +373,7 @@ fn deserialize(engine: &Engine, payload: &[u8], kind: CodeKind) -> wasmtime::Res
             CodeKind::Component => Component::deserialize(engine, payload).map(Code::Component),
             CodeKind::Module => Module::deserialize(engine, payload).map(Code::Module),
             CodeKind::Instrumented => {
-                let (payload, manifest) = manifest::split(payload)?;
+                let manifest = tail.manifest()?;
                 Component::deserialize(engine, payload)
                     .map(|component| Code::Instrumented(component, manifest))
             }

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use wasmtime::Engine;
 
 use super::artifact::{self, Code, CodeKind, CompileError, Flaw, Key};
+use crate::prepare::preload::Verdict;
 use crate::private_dir::{DirError, PrivateDir, is_digest};
 use flight::Flights;
 
@@ -66,9 +67,14 @@ pub enum Source {
 #[derive(Clone)]
 pub struct Loaded {
     pub code: Code,
+    /// What has come of preloading, where the key is of an app that was to be.
+    pub preload: Option<Verdict>,
     pub source: Source,
     pub took: Duration,
 }
+
+/// Code, and what its artifact says of preloading.
+type Told = (Code, Option<Verdict>);
 
 pub struct CodeCache {
     dir: PrivateDir,
@@ -124,11 +130,11 @@ impl CodeCache {
         let start = Instant::now();
         let key = Key::new(engine, kind, digest);
         let mut loaded = self.flights.once(key, engine, || {
-            let (code, source) = match self.load(engine, &key) {
-                Some(code) => (code, Source::Cache),
+            let ((code, preload), source) = match self.load_told(engine, &key) {
+                Some(told) => (told, Source::Cache),
                 None => (self.make(engine, &key, compile)?, Source::Compiled),
             };
-            Ok(Loaded { code, source, took: start.elapsed() })
+            Ok(Loaded { code, preload, source, took: start.elapsed() })
         })?;
         // For who shared it, the time it waited.
         loaded.took = start.elapsed();
@@ -137,13 +143,17 @@ impl CodeCache {
 
     /// Loads the artifact of `key`, if there is one that is whole and fits `engine`. One that does not is removed.
     pub fn load(&self, engine: &Engine, key: &Key) -> Option<Code> {
+        self.load_told(engine, key).map(|(code, _)| code)
+    }
+
+    fn load_told(&self, engine: &Engine, key: &Key) -> Option<Told> {
         let name = key.to_string();
         let flaw = match self.dir.open_file(&name) {
             Ok(file) => match artifact::load(engine, &file, key) {
                 Ok(code) => {
                     // Marks it as used. On a read-only file system nothing is evicted either.
                     let _ = file.set_modified(SystemTime::now());
-                    return Some(code);
+                    return Some((code, artifact::verdict_in(&file)));
                 }
                 Err(flaw) => flaw,
             },
@@ -185,13 +195,16 @@ impl CodeCache {
         engine: &Engine,
         key: &Key,
         compile: impl FnOnce() -> Result<Vec<u8>, CompileError>,
-    ) -> Result<Code, CompileError> {
+    ) -> Result<Told, CompileError> {
         let payload = compile()?;
         let stored = self.store(key, &payload);
         self.report(key, &stored);
-        match stored.ok().and_then(|()| self.load(engine, key)) {
-            Some(code) => Ok(code),
-            None => artifact::load_bytes(engine, &payload, key.kind()),
+        match stored.ok().and_then(|()| self.load_told(engine, key)) {
+            Some(told) => Ok(told),
+            None => {
+                let code = artifact::load_bytes(engine, &payload, key.kind())?;
+                Ok((code, artifact::verdict(&payload)))
+            }
         }
     }
 

@@ -7,7 +7,7 @@ mod slow;
 use futures_util::FutureExt;
 use hostler::compile::job::{Answer, Job};
 use hostler::compile::queue::{Asked, Standing};
-use hostler::compile::{Compiler, Limits, Way};
+use hostler::compile::{Compiler, Limits, Order, Way};
 use hostler::config;
 use hostler::engine::{EngineKind, EngineSettings, Engines, compatibility};
 use hostler::prepare::Kind;
@@ -238,7 +238,14 @@ fn compiled(way: Way, engines: &Engines, kind: Kind, bytes: &[u8]) -> Vec<u8> {
     let compiler = Compiler::new(way, Limits::of(&config::Compile::default(), 2));
     let place = compiler.line().place(Standing::Other, Asked::default()).now_or_never();
     let place = place.expect("a place at once").expect("an open line");
-    compiler.compile(&place, engines, (kind, hostler::engine::Reset::Replace), bytes).expect("an artifact")
+    compiler
+        .compile(
+            &place,
+            engines,
+            &Order { kind, reset: hostler::engine::Reset::Replace, preload: None },
+            bytes,
+        )
+        .expect("an artifact")
 }
 
 /// However many threads each has.

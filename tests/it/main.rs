@@ -34,6 +34,7 @@ mod kinds;
 mod leavers;
 mod limits;
 mod outbound;
+mod preload;
 mod probation;
 mod protocol;
 mod redeploys;

@@ -160,6 +160,8 @@ fn each_key_that_a_mode_refuses_is_one() {
                 "min_instances" | "max_concurrent" | "max_requests" => "1",
                 "max_retained_memory" => "\"1MiB\"",
                 "reset" => "\"auto\"",
+                "preload" => "\"init\"",
+                "preload_allow" => "[\"random\"]",
                 _ => "\"1m\"",
             };
             let problems = app_problems("", &format!("{key} = {value}\nmode = \"{mode}\""));
@@ -312,4 +314,59 @@ fn warmup_paths_are_as_in_a_request_and_not_too_many() {
     assert!(app_problems("", &many)[0].contains("more than 32 paths"));
     let problems = host_problems("[defaults]\nwarmup = [\"/\"]").join("; ");
     assert!(problems.contains("belongs in an app's own file"), "{problems}");
+}
+
+#[test]
+fn preload_is_off_an_init_function_or_requests() {
+    use crate::prepare::preload::{Allowance, Source, Start};
+    let start = |text: &str| app("", "shop", &format!("preload = {text}")).preload;
+    assert_eq!(app("", "shop", "").preload, None);
+    assert_eq!(start("\"off\""), None);
+    assert_eq!(start("\"init\""), Some(Start::Init));
+    let requests = Start::Warmup(vec!["/".to_owned(), "/a?b=c".to_owned()]);
+    assert_eq!(start("{ warmup = [\"GET /\", \"GET /a?b=c\"] }"), Some(requests));
+    let allowed = "preload = \"init\"\npreload_allow = [\"random\", \"frozen-clocks\", \"stdout\"]";
+    let allowance = |source, frozen| Allowance { source, frozen };
+    let expected = [(Source::Random, false), (Source::Clocks, true), (Source::Stdout, false)];
+    let expected = expected.map(|(source, frozen)| allowance(source, frozen));
+    assert_eq!(app("", "shop", allowed).preload_allow, expected);
+}
+
+#[test]
+fn what_is_wrong_with_preload_is_named() {
+    const EXAMPLE: &str = "write \"off\", \"init\" or for example { warmup = [\"GET /\"] }";
+    let known = "random, clocks, environment, filesystem, stdin, stdout, frozen-random, frozen-clocks, frozen-environment";
+    for (text, message) in [
+        ("preload = \"on\"", format!("preload: unknown preload on, {EXAMPLE}")),
+        ("preload = true", format!("preload: expected how to preload, found true or false: {EXAMPLE}")),
+        ("preload = { warmup = [] }", format!("preload: no requests, {EXAMPLE}")),
+        ("preload = {}", format!("preload: no requests, {EXAMPLE}")),
+        ("preload = { warm = [\"GET /\"] }", format!("preload: unknown key warm, {EXAMPLE}")),
+        ("preload = { warmup = \"GET /\" }", "preload: expected a list of requests, found a string".to_owned()),
+        (
+            "preload = { warmup = [\"POST /\"] }",
+            "preload: POST /: not a GET request, write for example \"GET /\"".to_owned(),
+        ),
+        (
+            "preload_allow = [\"dice\"]\npreload = \"init\"",
+            format!("preload_allow: unknown source dice, use {known}"),
+        ),
+        (
+            "preload_allow = [\"frozen-stdin\"]\npreload = \"init\"",
+            format!("preload_allow: unknown source frozen-stdin, use {known}"),
+        ),
+        (
+            "preload_allow = [\"outbound\"]\npreload = \"init\"",
+            "preload_allow: outbound can't be allowed: an app is preloaded where there is no network".to_owned(),
+        ),
+        (
+            "preload_allow = [\"random\"]",
+            "preload_allow: there is no preload for which anything could be allowed, so set that or leave this key out"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(app_problems("", text), [format!("shop.toml:1: {message}")], "{text}");
+    }
+    let problems = host_problems("[defaults]\npreload = \"init\"");
+    assert!(problems[0].contains("belongs in an app's own file"), "{problems:?}");
 }

@@ -6,6 +6,7 @@ use super::Deployer;
 use crate::deploy::name::AppName;
 use crate::deploy::scan::Problem;
 use crate::logging::path_text;
+use crate::prepare::preload::Verdict;
 use crate::registry::{FolderView, PathProblem};
 use crate::release::Release;
 
@@ -79,10 +80,14 @@ impl Deployer {
             kind = %release.kind,
             mode = %release.config.mode,
             reset = %release.reset,
+            preload = release.preload.as_ref().map(|verdict| verdict.state()),
             code = %release.code,
             static_files = release.files.as_ref().map(|files| files.files()),
             "live"
         );
+        if let Some(Verdict::Refused { reason }) = &release.preload {
+            tracing::warn!(app = %release.app, release = release.number, "not preloaded, served as it is: {reason}");
+        }
     }
 
     pub(super) fn unsay(&mut self, what: &str) {
