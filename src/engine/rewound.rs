@@ -46,7 +46,8 @@ pub struct Exports {
 pub struct Rewinder {
     memories: Vec<Tracked>,
     rewind: TypedFunc<(), (u32,)>,
-    left: Option<Left>,
+    /// Apart, since few instances need it.
+    left: Option<Box<Left>>,
     /// The address of the store's data, which stays the same as long as the store lives.
     store: usize,
     /// It was put back only in part, and must not be used.
@@ -101,11 +102,11 @@ impl Rewinder {
         let rewind = instance.get_typed_func(&mut *store, exports.rewind)?;
         let left = match exports.droppable {
             0 => None,
-            droppable => Some(Left {
+            droppable => Some(Box::new(Left {
                 which: instance.get_typed_func(&mut *store, exports.left)?,
                 drop: instance.get_typed_func(&mut *store, exports.drop)?,
                 droppable,
-            }),
+            })),
         };
         let (saved,) = save.call_async(&mut *store, ()).await?;
         if saved != 0 {
@@ -207,7 +208,7 @@ impl Rewinder {
             return Err(NotRewound::Spoiled);
         }
         store.set_epoch_deadline(NO_INTERRUPTION);
-        let result = call(self.left.as_ref(), store)?;
+        let result = call(self.left.as_deref(), store)?;
         self.is_spoiled = false;
         Ok(result)
     }

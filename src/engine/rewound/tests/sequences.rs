@@ -54,7 +54,7 @@ impl<'e> Subject<'e> {
         store.set_epoch_deadline(u64::MAX / 2);
         let made = now(Rewinder::instantiate(&mut store, &self.pre, &self.exports, &self.images));
         let (instance, rewinder) = made.expect("an instance");
-        let function = |at| instance.get_typed_func(&mut store, &format!("f{at}")).expect("a function");
+        let function = |at| instance.get_typed_func(&mut store, format!("f{at}")).expect("a function");
         let functions = (0..FUNCTIONS).map(function).collect();
         Made { store, functions, rewinder }
     }
