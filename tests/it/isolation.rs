@@ -75,7 +75,7 @@ async fn the_check_finds_a_host_that_does_not_reset() {
     }
     for probe in &ALL {
         // Those that drop their segments trap the second time, so they show the rest when they are told to keep them.
-        let order = probe.wasm(0).map(|_| 'k');
+        let order = probe.drops_segments().then_some('k');
         let different = probe.check(&host, CONNECTIONS, 200, order).await.expect_err(probe.app);
         assert_eq!(
             different.unmoved(probe.told_by_reset()),

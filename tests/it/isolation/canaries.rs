@@ -64,7 +64,8 @@ pub const ALL: [Probe; 8] = [
         told: Told::InBody,
         tells: " image=3332316567616d69 memory=0000000000000000",
         every: 10,
-        renewed: &["grown", "stdin", "data"],
+        // Its table does not grow, and its segments are not dropped: then it could not be rewound.
+        renewed: &["grown", "stdin", "data", "tsize"],
     },
     Probe {
         app: "canary-c",
@@ -121,6 +122,11 @@ impl Probe {
             _ => return None,
         };
         Some(Canary::new(shape, pages).wasm().expect("good WAT"))
+    }
+
+    /// Whether it drops its segments, unless it is told to keep them.
+    pub fn drops_segments(&self) -> bool {
+        matches!(self.app, "module" | "component")
     }
 
     pub fn put(&self, builder: Builder) -> Builder {
