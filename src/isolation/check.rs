@@ -1,7 +1,6 @@
 //! Many canaries for a while, in engines of their own with the settings that are to be verified.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -119,17 +118,14 @@ struct Counts {
 /// # Errors
 /// See [`CheckError`]: it could not be checked.
 pub async fn check(settings: &EngineSettings, effort: Effort) -> Result<Verdict, CheckError> {
+    // On a busy machine this may take longer than all the looking, of whose time it must leave everything.
+    let canaries = compiled(settings)?;
     let began = Instant::now();
-    let end = began + effort.time;
-    let mut tally = Arc::new(Tally { until: end, endings: effort.endings, counts: Arc::default() });
-    let counts = tally.counts.clone();
     let compaction = effort.compact.then(Compaction::force);
-    let mut payloads = HashMap::new();
+    let counts = Arc::default();
     loop {
-        let until = end.min(Instant::now() + ROUND);
-        tally = Arc::new(Tally { until, endings: tally.endings, counts: counts.clone() });
-        round(settings, &tally, &mut payloads).await?;
-        if Instant::now() >= end {
+        round(settings, &effort, &counts, &canaries).await?;
+        if began.elapsed() >= effort.time {
             break;
         }
     }
@@ -149,34 +145,51 @@ pub async fn check(settings: &EngineSettings, effort: Effort) -> Result<Verdict,
     })
 }
 
-/// All canaries in each engine that can have them, from the making of the engines to their end.
-async fn round(
-    settings: &EngineSettings,
-    tally: &Arc<Tally>,
-    payloads: &mut HashMap<(EngineKind, Shape), Bytes>,
-) -> Result<(), CheckError> {
+/// Engines with these settings, but for few instances.
+fn engines(settings: &EngineSettings) -> Result<Arc<Engines>, CheckError> {
     let table_elements = settings.table_elements.max(TABLE);
-    let small = EngineSettings { instances: INSTANCES, table_elements, ..settings.clone() };
-    let engines = Engines::new(small).map_err(CheckError::of)?;
-    let pages = pages(settings);
-    let mut clients = JoinSet::new();
-    for kind in [EngineKind::Plain, EngineKind::Concurrent, EngineKind::Rewound] {
+    Engines::new(EngineSettings { instances: INSTANCES, table_elements, ..settings.clone() })
+        .map_err(CheckError::of)
+}
+
+/// All canaries, for each engine that can have them.
+fn compiled(settings: &EngineSettings) -> Result<Vec<(EngineKind, Canary, Bytes)>, CheckError> {
+    let (engines, pages) = (engines(settings)?, pages(settings));
+    let mut compiled = Vec::new();
+    for kind in EngineKind::ALL {
         if kind == EngineKind::Rewound && !engines.may_rewind() {
             continue;
         }
-        let budget = Budget::new(INSTANCES, TABLE);
-        for shape in Shape::of(kind).iter().copied() {
-            let canary = Canary::new(shape, pages);
-            let payload = match payloads.entry((kind, shape)) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(cage::compile(&canary, &engines, kind)?),
-            };
-            let setup = Setup { mode: Mode::Pooled, engine: kind, instances: OF_EACH };
-            let cage = Arc::new(Cage::new(canary, payload, setup, &engines, &budget)?);
-            (0..OF_EACH as usize).for_each(|_| {
-                clients.spawn(tally.clone().run(cage.clone()));
-            });
+        for shape in Shape::of(kind) {
+            let canary = Canary::new(*shape, pages);
+            compiled.push((kind, canary, cage::compile(&canary, &engines, kind)?));
         }
+    }
+    Ok(compiled)
+}
+
+/// Each canary in its engine, from the making of the engines to their end.
+async fn round(
+    settings: &EngineSettings,
+    effort: &Effort,
+    counts: &Arc<Mutex<Counts>>,
+    canaries: &[(EngineKind, Canary, Bytes)],
+) -> Result<(), CheckError> {
+    let engines = engines(settings)?;
+    let budgets = EngineKind::ALL.map(|kind| (kind, Budget::new(INSTANCES, TABLE)));
+    let mut cages = Vec::new();
+    for (kind, canary, payload) in canaries {
+        let Some((_, budget)) = budgets.iter().find(|(other, _)| other == kind) else { continue };
+        let setup = Setup { mode: Mode::Pooled, engine: *kind, instances: OF_EACH };
+        cages.push(Arc::new(Cage::new(*canary, payload, setup, &engines, budget)?));
+    }
+    let until = Instant::now() + ROUND.min(effort.time);
+    let tally = Arc::new(Tally { until, endings: effort.endings, counts: counts.clone() });
+    let mut clients = JoinSet::new();
+    for cage in cages {
+        (0..OF_EACH as usize).for_each(|_| {
+            clients.spawn(tally.clone().run(cage.clone()));
+        });
     }
     let mut outcome = Ok(());
     while let Some(ended) = clients.join_next().await {

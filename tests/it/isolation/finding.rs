@@ -52,7 +52,8 @@ async fn a_finding_moves_all_apps_to_the_safest_settings_and_one_with_those_ends
         })
         .await;
         for _ in 0..20 {
-            assert!(host.get(&path).await.text().contains(first), "{app}");
+            let answer = host.get(&path).await;
+            assert!(answer.text().contains(first), "{app}: {answer:?}");
         }
         host.settled(app).await;
     }
