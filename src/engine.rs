@@ -60,6 +60,8 @@ pub enum Reset {
 }
 
 impl EngineKind {
+    pub const ALL: [EngineKind; 3] = [EngineKind::Plain, EngineKind::Concurrent, EngineKind::Rewound];
+
     /// The engine that an app of this kind runs in.
     pub fn of(kind: Kind, reset: Reset) -> EngineKind {
         match reset {

@@ -29,6 +29,7 @@ pub use call::{Answer, Client, GuestBody, GuestRequest};
 pub use clock::CpuTimeExceeded;
 pub use exchange::{Failure, Outcome, exchange};
 pub use factory::{AppCode, ColdCode, Factory, MakeError};
+pub(crate) use factory::{HOSTCALL_FUEL, component_linker};
 pub use linked::{LinkedCode, Shelf};
 pub use resident::Seat;
 pub use rewound::RewindStatus;

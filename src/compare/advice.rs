@@ -56,8 +56,8 @@ pub fn advise(rows: &[Row], ratios: Ratios<'_>) -> Advice {
         let reason = "no mode that leaves nothing between requests was measured".to_owned();
         return Advice { mode: None, reason, beyond: None, caution };
     };
-    let mut thriftier = clean.iter().filter(|one| one.keeps() < best.keeps()).collect::<Vec<_>>();
-    thriftier.sort_by_key(|one| one.keeps());
+    let mut thriftier = clean.iter().filter(|one| one.mode < best.mode).collect::<Vec<_>>();
+    thriftier.sort_by_key(|one| one.mode);
     let as_good = thriftier.iter().find(|one| best.is_no_better_than(one, ratios));
     let (chosen, reason) = match as_good {
         Some(one) => (*one, best.within_the_noise(one, ratios)),
@@ -82,11 +82,6 @@ struct Candidate<'r> {
 impl<'r> Candidate<'r> {
     fn of(at: usize, row: &'r Row) -> Option<Self> {
         Some(Self { at, row, mode: row.kind.mode()?, rate: row.requests_per_second?.median })
-    }
-
-    /// How much is kept between requests.
-    fn keeps(&self) -> Variant {
-        self.mode
     }
 
     fn standing(&self, other: &Self, ratios: Ratios<'_>) -> Standing {

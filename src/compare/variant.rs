@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use crate::config::Mode;
 
-/// A point of the continuum: a mode, by what is kept between requests.
+/// A point of the continuum: a mode. Those that come later keep more between requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {

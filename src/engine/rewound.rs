@@ -14,10 +14,9 @@ mod region;
 mod renewal;
 mod tracked;
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
+use futures_util::FutureExt;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre, TypedFunc};
 
@@ -139,9 +138,10 @@ impl Rewinder {
     /// # Errors
     /// See [`NotRewound`].
     pub fn rewind<T: Send + 'static>(&mut self, store: &mut Store<T>) -> Result<usize, NotRewound> {
-        if std::mem::replace(&mut self.is_spoiled, true) || address(store) != self.store {
-            return Err(NotRewound::Spoiled);
-        }
+        self.spoiled_unless_ok(store, Self::put_back)
+    }
+
+    fn put_back<T: Send + 'static>(&mut self, store: &mut Store<T>) -> Result<usize, NotRewound> {
         let mut pages = 0;
         for memory in &mut self.memories {
             #[cfg(debug_assertions)]
@@ -157,13 +157,8 @@ impl Rewinder {
             // the same, it finds pages that are out of reach, within the region, which is a trap to a guest.
             pages += unsafe { memory.put_back() }?;
         }
-        store.set_epoch_deadline(NO_INTERRUPTION);
         let (status,) = at_once(self.rewind.call_async(&mut *store, ()))?;
-        if status != 0 {
-            return Err(NotRewound::Refused(status));
-        }
-        self.is_spoiled = false;
-        Ok(pages)
+        if status != 0 { Err(NotRewound::Refused(status)) } else { Ok(pages) }
     }
 
     /// Types of resources whose handles can be dropped.
@@ -177,8 +172,8 @@ impl Rewinder {
     /// # Errors
     /// See [`NotRewound`]: it can't be put back.
     pub fn left<T: Send + 'static>(&mut self, store: &mut Store<T>) -> Result<u64, NotRewound> {
-        self.spoiled_unless_ok(store, |left, store| {
-            let Some(left) = left else { return Ok(0) };
+        self.spoiled_unless_ok(store, |rewinder, store| {
+            let Some(left) = &rewinder.left else { return Ok(0) };
             at_once(left.which.call_async(store, ())).map(|(which,)| which)
         })
     }
@@ -193,22 +188,24 @@ impl Rewinder {
         ty: u32,
         handle: u32,
     ) -> Result<(), NotRewound> {
-        self.spoiled_unless_ok(store, |left, store| {
-            let Some(left) = left else { return Err(NotRewound::Spoiled) };
+        self.spoiled_unless_ok(store, |rewinder, store| {
+            let Some(left) = &rewinder.left else { return Err(NotRewound::Spoiled) };
             at_once(left.drop.call_async(store, (ty, handle)))
         })
     }
 
+    /// Does something with the instance, in its own store and without being interrupted. It is of no use any more after an
+    /// error, or a panic.
     fn spoiled_unless_ok<T: Send + 'static, R>(
         &mut self,
         store: &mut Store<T>,
-        call: impl FnOnce(Option<&Left>, &mut Store<T>) -> Result<R, NotRewound>,
+        work: impl FnOnce(&mut Self, &mut Store<T>) -> Result<R, NotRewound>,
     ) -> Result<R, NotRewound> {
         if std::mem::replace(&mut self.is_spoiled, true) || address(store) != self.store {
             return Err(NotRewound::Spoiled);
         }
         store.set_epoch_deadline(NO_INTERRUPTION);
-        let result = call(self.left.as_deref(), store)?;
+        let result = work(self, store)?;
         self.is_spoiled = false;
         Ok(result)
     }
@@ -233,11 +230,7 @@ impl Rewinder {
 
 /// The outcome of a call that has nothing to wait for.
 fn at_once<R>(call: impl Future<Output = wasmtime::Result<R>>) -> Result<R, NotRewound> {
-    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(result)) => Ok(result),
-        Poll::Ready(Err(error)) => Err(NotRewound::Trapped(error)),
-        Poll::Pending => Err(NotRewound::Waited),
-    }
+    call.now_or_never().ok_or(NotRewound::Waited)?.map_err(NotRewound::Trapped)
 }
 
 /// # Safety

@@ -9,8 +9,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use wasmtime::Store;
 use wasmtime::component::Linker;
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi_http::{p2, p3};
+use wasmtime_wasi_http::{WasiHttpView, p2, p3};
 
 use super::clock::CpuClock;
 use super::linked::LinkedCode;
@@ -424,7 +425,10 @@ impl pool::Manager for Factory {
     }
 }
 
-pub(super) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+/// What every component has of the host: WASI 0.2 and its HTTP.
+pub(crate) fn component_linker<T: WasiView + WasiHttpView + 'static>(
+    engine: &wasmtime::Engine,
+) -> wasmtime::Result<Linker<T>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
@@ -441,4 +445,4 @@ fn new_store(engine: &wasmtime::Engine, policy: &Arc<InstancePolicy>, abi: Abi) 
 }
 
 /// Bytes that one call of a guest may make the host allocate.
-const HOSTCALL_FUEL: usize = 16 << 20;
+pub(crate) const HOSTCALL_FUEL: usize = 16 << 20;

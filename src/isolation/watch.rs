@@ -53,7 +53,7 @@ impl Watch {
     pub async fn look(&mut self) -> Result<Option<Finding>, CheckError> {
         let engines = self.engines.now();
         self.rounds += 1;
-        for kind in [EngineKind::Plain, EngineKind::Concurrent, EngineKind::Rewound] {
+        for kind in EngineKind::ALL {
             if engines.made(kind).is_none() {
                 continue;
             }

@@ -18,12 +18,12 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-    p2,
 };
 use wasmtime_wizer::{ComponentContext, Wizer};
 
 use super::state::{Reader, State};
 use crate::instance::limits::Limits;
+use crate::instance::{HOSTCALL_FUEL, component_linker};
 use crate::prepare::preload::{INIT, Preload, Source, Start};
 
 /// How long an instance may take for all that it does.
@@ -34,9 +34,6 @@ const LONGEST_ANSWER: usize = 16 << 20;
 
 /// Bytes of output that are kept to be shown; no more is accepted.
 const LONGEST_OUTPUT: usize = 4096;
-
-/// Bytes that one call of a guest may make the host allocate.
-const HOSTCALL_FUEL: usize = 16 << 20;
 
 /// Under which instances are started.
 #[derive(Clone)]
@@ -223,9 +220,7 @@ fn linker(
     component: &Component,
     is_refused: &impl Fn(Source) -> bool,
 ) -> wasmtime::Result<Linker<Host>> {
-    let mut linker = Linker::<Host>::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    p2::add_only_http_to_linker_async(&mut linker)?;
+    let mut linker = component_linker(engine)?;
     // Under the name that the component has for it, which is found before any other version's.
     linker.allow_shadowing(true);
     for (name, import) in component.component_type().imports(engine) {

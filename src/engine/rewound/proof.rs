@@ -2,9 +2,7 @@
 //! engine with the host's settings. Some of what is relied on is nothing that Wasmtime promises, such as that a memory may
 //! become smaller.
 
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
+use futures_util::FutureExt;
 use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Engine, Store, Trap};
 
@@ -64,10 +62,7 @@ fn attempt(engine: &Engine) -> wasmtime::Result<()> {
 
 /// Polls once what never waits.
 fn now<F: Future>(future: F) -> wasmtime::Result<F::Output> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Ok(output),
-        Poll::Pending => Err(wasmtime::format_err!("the guest of the proof waits for something")),
-    }
+    future.now_or_never().ok_or_else(|| wasmtime::format_err!("the guest of the proof waits for something"))
 }
 
 #[cfg(test)]

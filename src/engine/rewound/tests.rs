@@ -2,7 +2,8 @@
 
 mod sequences;
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use wasmtime::component::{Component, Linker};
 

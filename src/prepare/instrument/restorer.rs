@@ -54,7 +54,7 @@ pub struct State {
     /// Tables that are written.
     pub tables: Vec<(u32, u32)>,
     pub handles: u32,
-    /// Indices of the types of the host's resources whose handles can be dropped.
+    /// Indices of the types of the host's resources whose handles can be dropped; none without handles.
     pub droppable: Vec<u32>,
 }
 
@@ -94,7 +94,7 @@ pub fn keeper() -> Vec<u8> {
     let mut rewind = enc::Function::new([]);
     rewind.instructions().i32_const(0).memory_grow(0).global_get(0).i32_ne();
     rewind.instructions().memory_size(0).global_get(0).i32_ne().i32_or().end();
-    finish(&types, &imports, None, &globals, &[(0, save), (1, rewind)], 0)
+    finish(&types, &imports, None, &globals, &[(0, Some("save"), save), (1, Some("rewind"), rewind)], 0)
 }
 
 /// Types of the restorer's functions.
@@ -110,7 +110,7 @@ pub fn drop_name(droppable: usize) -> String {
     format!("drop-{droppable}")
 }
 
-/// The restorer. Its exports are `save` and `rewind`.
+/// The restorer. Its exports are `save` and `rewind`, and where handles can be dropped `left` and `drop`.
 pub fn restorer(state: &State, steps: &[Step]) -> Vec<u8> {
     let mut types = enc::TypeSection::new();
     types.ty().function([], []);
@@ -120,12 +120,14 @@ pub fn restorer(state: &State, steps: &[Step]) -> Vec<u8> {
     types.ty().function([], [enc::ValType::I64]);
     types.ty().function([enc::ValType::I32, enc::ValType::I32], []);
     let code = Code::new(state);
-    let mut functions = vec![(STATUS, code.save()), (STATUS, code.rewind(steps))];
+    let mut functions =
+        vec![(STATUS, Some("save"), code.save()), (STATUS, Some("rewind"), code.rewind(steps))];
     if state.handles > 0 {
-        functions.push((STATUS, code.settle_handles()));
+        functions.push((STATUS, None, code.settle_handles()));
     }
     if code.droppable > 0 {
-        functions.extend([(LEFT, code.left_handles()), (DROP_LEFT, code.drop_left())]);
+        functions.push((LEFT, Some("left"), code.left_handles()));
+        functions.push((DROP_LEFT, Some("drop"), code.drop_left()));
     }
     finish(&types, &imports(state), Some(&own_tables(state)), &own_globals(state), &functions, code.save)
 }
@@ -191,28 +193,25 @@ fn function_table() -> enc::TableType {
     }
 }
 
-/// A module out of its sections; the functions from `first` on are exported as `save`, `rewind` and, if there are five,
-/// the last two as `left` and `drop`.
+/// A module out of its sections. Of each function: its type, the name by which it is exported, if it is, and its body;
+/// `first`: the index of the first one.
 fn finish(
     types: &enc::TypeSection,
     imports: &enc::ImportSection,
     tables: Option<&enc::TableSection>,
     globals: &enc::GlobalSection,
-    bodies: &[(u32, enc::Function)],
+    bodies: &[(u32, Option<&str>, enc::Function)],
     first: u32,
 ) -> Vec<u8> {
     let mut functions = enc::FunctionSection::new();
     let mut code = enc::CodeSection::new();
-    for (ty, body) in bodies {
+    let mut exports = enc::ExportSection::new();
+    for (index, (ty, name, body)) in (first..).zip(bodies) {
         functions.function(*ty);
         code.function(body);
-    }
-    let mut exports = enc::ExportSection::new();
-    exports.export("save", enc::ExportKind::Func, first);
-    exports.export("rewind", enc::ExportKind::Func, first + 1);
-    if bodies.len() == 5 {
-        exports.export("left", enc::ExportKind::Func, first + 3);
-        exports.export("drop", enc::ExportKind::Func, first + 4);
+        if let Some(name) = name {
+            exports.export(name, enc::ExportKind::Func, index);
+        }
     }
     let mut module = enc::Module::new();
     module.section(types).section(imports).section(&functions);
@@ -241,7 +240,7 @@ impl Code {
     fn new(state: &State) -> Code {
         let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
         let memories = count(state.memories.len());
-        let droppable = if state.handles > 0 { count(state.droppable.len()) } else { 0 };
+        let droppable = count(state.droppable.len());
         let imported = 2 * memories + if state.handles > 0 { 2 + droppable } else { 0 };
         Code {
             globals: count(state.globals.len()),
