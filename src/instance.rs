@@ -52,7 +52,7 @@ pub struct Instance {
     store: Store<HostState>,
     entry: Entry,
     /// None if it is replaced after a request, or could not be put back.
-    rewound: Option<Rewound>,
+    rewound: Option<Box<Rewound>>,
     policy: Arc<InstancePolicy>,
     _drop_ends: DropEnds,
 }
@@ -79,7 +79,7 @@ enum Entry {
 impl Instance {
     fn new(
         store: Store<HostState>,
-        (entry, rewound): (Entry, Option<Rewound>),
+        (entry, rewound): (Entry, Option<Box<Rewound>>),
         policy: Arc<InstancePolicy>,
     ) -> Instance {
         let clock = store.data().clock.clone();

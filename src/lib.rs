@@ -11,6 +11,7 @@ pub mod machine;
 pub mod sizing;
 
 // A request's way: from the socket to the app that answers.
+pub mod after_poll;
 pub mod registry;
 pub mod release;
 pub mod router;

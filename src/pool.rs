@@ -18,8 +18,8 @@
 //!
 //! - Every future here can be dropped at any await, and any call into the manager may panic: the books are right
 //!   afterwards. A permit returns when its instance has been dropped, never before.
-//! - Ending a lease never waits: the instance is reset or dropped by a task of its own, unless the manager can reset it
-//!   at once. Outside a runtime it is dropped on the spot.
+//! - Ending a lease never waits: the instance is reset or dropped by a task of its own, or, if the manager resets it in no
+//!   time, after the poll that ends the lease. Outside a runtime it is dropped on the spot.
 //! - An instance that was spoiled, or whose lease was just dropped, is never leased again.
 //!
 //! The pool logs nothing: the manager, which knows the app's name, logs its own errors.
@@ -74,7 +74,13 @@ pub trait Manager: Send + Sync + 'static {
         false
     }
 
-    /// The same at once, if that takes no more than a few microseconds: it is done by the task that ends the lease.
+    /// Is it back at once, without waiting for anything? Then it is reset by the task that ends the lease, when its answer
+    /// is on its way, and not by one of its own.
+    fn is_soon_reset(&self, _used: &Self::Instance) -> bool {
+        false
+    }
+
+    /// The same for such an instance.
     fn reset_at_once(&self, used: Self::Instance) -> AtOnce<Self::Instance> {
         AtOnce::Later(used)
     }
@@ -91,7 +97,7 @@ pub trait Manager: Send + Sync + 'static {
 pub enum AtOnce<I> {
     /// The instance is as it was when it was first ready.
     Done(I),
-    /// It takes longer: a task of its own has to do it.
+    /// It takes longer after all: a task of its own has to do it.
     Later(I),
 }
 

@@ -44,13 +44,13 @@ pub fn recipe() -> &'static str {
     "prepare-1"
 }
 
-/// Handles that the guest of an app that is rewound can have at once. Their numbers are part of the state that is put
-/// back, which takes some 55 ns for each that there could be; a request takes about ten.
+/// Handles that the guest of an app that is rewound can have at once if it makes some itself: how many it had is not known
+/// then. Their numbers are part of the state that is put back, which takes some 40 ns for each.
 const REWOUND_HANDLES: u32 = 64;
 
 /// The version of what is done in addition to an app that is to be rewound; part of its artifact's key.
 pub fn rewind_recipe() -> String {
-    format!("rewind-2, {REWOUND_HANDLES} handles")
+    format!("rewind-3, {REWOUND_HANDLES} handles")
 }
 
 /// The step that makes a checked component one whose instances can be rewound.

@@ -99,11 +99,16 @@ impl fmt::Display for Report {
             self.modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(", ")
         )?;
         match &self.rewind {
-            Rewind::Possible(Manifest { memories, globals, tables, handles, droppable }) => writeln!(
-                f,
-                "rewind         possible: memories {memories}, globals {globals}, tables {tables}, handles {handles}; drops what \
-                 is left of {droppable} types of resources"
-            ),
+            Rewind::Possible(Manifest { memories, globals, tables, handles, droppable }) => {
+                write!(
+                    f,
+                    "rewind         possible: memories {memories}, globals {globals}, tables {tables}"
+                )?;
+                if let Some(handles) = handles {
+                    write!(f, ", at most {handles} handles at once")?;
+                }
+                writeln!(f, "; drops what is left of {droppable} types of resources")
+            }
             Rewind::Impossible(reason) => writeln!(f, "rewind         not possible: {reason}"),
         }?;
         match &self.preload {

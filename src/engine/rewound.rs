@@ -25,6 +25,7 @@ pub use probe::can_rewind;
 pub use proof::prove;
 pub(super) use region::Creator;
 
+use crate::prepare::instrument::MOST_LEFT;
 use kernel::Kernel;
 use region::{Region, collecting};
 use tracked::Tracked;
@@ -41,10 +42,19 @@ pub struct Exports {
     pub droppable: u32,
 }
 
+/// What there is to know of an instance's handles to put them back. The store must let it have so many more than it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handles {
+    /// How many it may have had at once since it was put back last, no fewer.
+    pub had: u32,
+    /// Handles of which it is looked at besides that they are in order.
+    pub beyond: u32,
+}
+
 /// What is needed to put one instance back, the only one in its store.
 pub struct Rewinder {
     memories: Vec<Tracked>,
-    rewind: TypedFunc<(), (u32,)>,
+    rewind: TypedFunc<(u32, u32), (u32,)>,
     /// Apart, since few instances need it.
     left: Option<Box<Left>>,
     /// The address of the store's data, which stays the same as long as the store lives.
@@ -58,7 +68,7 @@ pub struct Rewinder {
 
 /// How handles are found and dropped that a request has left.
 struct Left {
-    which: TypedFunc<(), (u64,)>,
+    which: TypedFunc<(u32,), (u64,)>,
     drop: TypedFunc<(u32, u32), ()>,
     droppable: u32,
 }
@@ -84,7 +94,7 @@ const NO_INTERRUPTION: u64 = 1 << 40;
 
 impl Rewinder {
     /// Makes an instance of a prepared component in a store that has none, and takes the images of its memories, or the
-    /// release's where they are the same.
+    /// release's where they are the same. `had`: what [`Handles::had`] is when it was made.
     ///
     /// # Errors
     /// It can't be instantiated, is not prepared as it should be, or the kernel refuses something.
@@ -93,12 +103,14 @@ impl Rewinder {
         pre: &InstancePre<T>,
         exports: &Exports,
         images: &Images,
+        had: impl FnOnce(&mut T) -> u32,
     ) -> wasmtime::Result<(Instance, Rewinder)> {
         let kernel = Kernel::of_process().map_err(wasmtime::Error::msg)?;
         let (instance, regions) = collecting(pre.instantiate_async(&mut *store)).await;
         let instance = instance?;
-        let save: TypedFunc<(), (u32,)> = instance.get_typed_func(&mut *store, exports.save)?;
+        let save: TypedFunc<(u32, u32), (u32,)> = instance.get_typed_func(&mut *store, exports.save)?;
         let rewind = instance.get_typed_func(&mut *store, exports.rewind)?;
+        let had = had(store.data_mut());
         let left = match exports.droppable {
             0 => None,
             droppable => Some(Box::new(Left {
@@ -107,7 +119,7 @@ impl Rewinder {
                 droppable,
             })),
         };
-        let (saved,) = save.call_async(&mut *store, ()).await?;
+        let (saved,) = save.call_async(&mut *store, (had, 0)).await?;
         if saved != 0 {
             return Err(wasmtime::format_err!("its first-ready state can't be saved: it says {saved}"));
         }
@@ -137,11 +149,19 @@ impl Rewinder {
     ///
     /// # Errors
     /// See [`NotRewound`].
-    pub fn rewind<T: Send + 'static>(&mut self, store: &mut Store<T>) -> Result<usize, NotRewound> {
-        self.spoiled_unless_ok(store, Self::put_back)
+    pub fn rewind<T: Send + 'static>(
+        &mut self,
+        store: &mut Store<T>,
+        handles: Handles,
+    ) -> Result<usize, NotRewound> {
+        self.spoiled_unless_ok(store, |rewinder, store| rewinder.put_back(store, handles))
     }
 
-    fn put_back<T: Send + 'static>(&mut self, store: &mut Store<T>) -> Result<usize, NotRewound> {
+    fn put_back<T: Send + 'static>(
+        &mut self,
+        store: &mut Store<T>,
+        Handles { had, beyond }: Handles,
+    ) -> Result<usize, NotRewound> {
         let mut pages = 0;
         for memory in &mut self.memories {
             #[cfg(debug_assertions)]
@@ -157,7 +177,7 @@ impl Rewinder {
             // the same, it finds pages that are out of reach, within the region, which is a trap to a guest.
             pages += unsafe { memory.put_back() }?;
         }
-        let (status,) = at_once(self.rewind.call_async(&mut *store, ()))?;
+        let (status,) = at_once(self.rewind.call_async(&mut *store, (had, beyond)))?;
         if status != 0 { Err(NotRewound::Refused(status)) } else { Ok(pages) }
     }
 
@@ -167,14 +187,14 @@ impl Rewinder {
     }
 
     /// The handles that the last request has left, a bit for each number, that of number 1 first. To be asked before the
-    /// instance is put back, where there are droppable ones; else none are told.
+    /// instance is put back, where there are droppable ones; else none are told, and if it `had` more than [`MOST_LEFT`].
     ///
     /// # Errors
     /// See [`NotRewound`]: it can't be put back.
-    pub fn left<T: Send + 'static>(&mut self, store: &mut Store<T>) -> Result<u64, NotRewound> {
+    pub fn left<T: Send + 'static>(&mut self, store: &mut Store<T>, had: u32) -> Result<u64, NotRewound> {
         self.spoiled_unless_ok(store, |rewinder, store| {
-            let Some(left) = &rewinder.left else { return Ok(0) };
-            at_once(left.which.call_async(store, ())).map(|(which,)| which)
+            let Some(left) = rewinder.left.as_ref().filter(|_| had <= MOST_LEFT) else { return Ok(0) };
+            at_once(left.which.call_async(store, (had,))).map(|(which,)| which)
         })
     }
 

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::config::Policy;
 use crate::engine::{CodeCache, CodeKind, EngineKind, EngineSettings, Engines, Reset};
-use crate::pool::AtOnce;
 use crate::prepare;
 use crate::router::Mount;
 
@@ -61,15 +60,12 @@ impl App {
         self.factory.instance().await
     }
 
-    /// Brings an instance back, at once if it is one of those with which the host does so.
+    /// Brings an instance back.
     ///
     /// # Errors
     /// The app can't be instantiated.
     pub async fn reset(&self, used: Instance) -> Result<Instance, MakeError> {
-        match self.factory.reset_instance_at_once(used) {
-            AtOnce::Done(instance) => Ok(instance),
-            AtOnce::Later(used) => self.factory.reset_instance(used).await,
-        }
+        self.factory.reset_instance(used).await
     }
 
     /// How many instances have been rewound, and how many could not be.

@@ -130,8 +130,7 @@ impl AppCode {
     /// Handles of resources that a guest may have at once.
     fn handles(&self, policy: &InstancePolicy) -> usize {
         match self {
-            // As many as are put back.
-            AppCode::Rewound(code) => usize::try_from(code.manifest.handles).unwrap_or(usize::MAX),
+            AppCode::Rewound(code) => code.handles(policy.config.resource_limit),
             _ => policy.config.resource_limit,
         }
     }
@@ -148,11 +147,11 @@ impl AppCode {
         Ok(Instance::new(store, entry, policy.clone()))
     }
 
-    async fn enter(&self, mut store: &mut Store<HostState>) -> wasmtime::Result<(Entry, Option<Rewound>)> {
+    async fn enter(&self, mut store: &mut Store<HostState>) -> wasmtime::Result<(Entry, Option<Box<Rewound>>)> {
         let entry = match self {
             AppCode::Rewound(code) => {
                 let (entry, rewound) = code.enter(store).await?;
-                return Ok((entry, Some(rewound)));
+                return Ok((entry, Some(Box::new(rewound))));
             }
             AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(store).await?),
             AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(store).await?),
@@ -340,17 +339,19 @@ impl Factory {
     ///
     /// # Errors
     /// See [`MakeError`].
-    pub(super) async fn reset_instance(&self, mut used: Instance) -> Result<Instance, MakeError> {
-        if used.can_be_put_back() && self.rewinds.put_back(&mut used, &self.engines) {
-            return Ok(used);
+    pub(super) async fn reset_instance(&self, used: Instance) -> Result<Instance, MakeError> {
+        match self.reset_instance_at_once(used) {
+            AtOnce::Done(reset) => Ok(reset),
+            AtOnce::Later(used) => {
+                drop(used);
+                self.instance().await
+            }
         }
-        drop(used);
-        self.instance().await
     }
 
-    /// The same if it takes no more than a few microseconds.
+    /// The same if that is done by putting it back.
     pub(super) fn reset_instance_at_once(&self, mut used: Instance) -> AtOnce<Instance> {
-        if used.is_quick() && self.rewinds.put_back(&mut used, &self.engines) {
+        if used.can_be_put_back() && self.rewinds.put_back(&mut used, &self.engines) {
             AtOnce::Done(used)
         } else {
             AtOnce::Later(used)
@@ -395,6 +396,13 @@ impl pool::Manager for Factory {
             Runner::Instance(instance) => self.reset_instance(instance).await.map(Runner::Instance),
             // Nothing is reset in its mode.
             seat @ Runner::Seat(_) => Ok(seat),
+        }
+    }
+
+    fn is_soon_reset(&self, used: &Runner) -> bool {
+        match used {
+            Runner::Instance(instance) => instance.is_soon_put_back(),
+            Runner::Seat(_) => false,
         }
     }
 

@@ -23,13 +23,19 @@ use super::limits::Limits;
 use super::state::HostState;
 use super::{Entry, Instance};
 use crate::engine::Engines;
-use crate::engine::rewound::{Exports, Images, NotRewound, Rewinder};
-use crate::prepare::instrument::{DROP, LEFT, Manifest, REWIND, SAVE};
+use crate::engine::rewound::{Exports, Handles, Images, NotRewound, Rewinder};
+use crate::prepare::instrument::{DROP, LEFT, MOST_LEFT, Manifest, REWIND, SAVE};
 use leftovers::Guesses;
 
-/// What takes no longer than this is done by the task that ends the lease: a task of its own would cost as much, and the
-/// instance would be ready later.
-const AT_ONCE: Duration = Duration::from_micros(10);
+/// What took no longer than this the last time is done by the task that ends the lease: its connection's next request has
+/// to wait for it, and a guest keeps its thread for as long before it is interrupted.
+const SOON: Duration = Duration::from_millis(1);
+
+/// Handles beyond those that were had, of which a full comparison looks whether they are in order.
+const BEYOND: u32 = 32;
+
+/// The same for a guest that makes handles itself, at every rewind: there are no more than these.
+const OWN_BEYOND: u32 = 1;
 
 /// Failures from which on it is said, if they are more than half: by then it should be known what its requests leave.
 const MANY_FAILURES: u64 = 256;
@@ -45,6 +51,8 @@ pub struct RewoundCode {
 /// What an instance has that is rewound.
 pub(super) struct Rewound {
     rewinder: Rewinder,
+    /// See [`Manifest::handles`].
+    handles: Option<u32>,
     /// As they were when it was first ready.
     limits: Limits,
     /// What the last time took.
@@ -68,6 +76,14 @@ pub enum Unclean {
 }
 
 impl RewoundCode {
+    /// Handles that the store must let the guest have, those of the restorer among them, if the host gives it so many.
+    pub(super) fn handles(&self, resource_limit: usize) -> usize {
+        match self.manifest.handles {
+            Some(handles) => usize::try_from(handles.saturating_add(OWN_BEYOND)).unwrap_or(usize::MAX),
+            None => resource_limit.saturating_add(BEYOND as usize),
+        }
+    }
+
     pub fn link(component: &Component, manifest: Manifest) -> wasmtime::Result<RewoundCode> {
         let pre = component_linker(component.engine())?.instantiate_pre(component)?;
         let indices = ProxyIndices::new(&pre)?;
@@ -78,7 +94,10 @@ impl RewoundCode {
         let memories = usize::try_from(self.manifest.memories)?;
         let droppable = self.manifest.droppable;
         let exports = Exports { save: SAVE, rewind: REWIND, left: LEFT, drop: DROP, memories, droppable };
-        let (instance, rewinder) = Rewinder::instantiate(store, &self.pre, &exports, &self.images).await?;
+        let handles = self.manifest.handles;
+        let had = |data: &mut HostState| had(handles, data);
+        let (instance, rewinder) =
+            Rewinder::instantiate(store, &self.pre, &exports, &self.images, had).await?;
         if !store.data().has_no_resources() {
             return Err(wasmtime::format_err!(
                 "it keeps resources of the host from its start on, which can't be rewound; use reset = \"replace\""
@@ -86,8 +105,8 @@ impl RewoundCode {
         }
         let entry = Entry::Http02(self.indices.load(&mut *store, &instance)?);
         let limits = store.data().limits.clone();
-        // Not known yet, so not at once.
-        Ok((entry, Rewound { rewinder, limits, took: Duration::MAX }))
+        // Not known yet, so not soon.
+        Ok((entry, Rewound { rewinder, handles, limits, took: Duration::MAX }))
     }
 }
 
@@ -101,10 +120,16 @@ impl Instance {
         let Instance { store, rewound: Some(rewound), policy, .. } = self else {
             return Err(NotRewound::Spoiled.into());
         };
+        let had = had(rewound.handles, store.data_mut());
         if !store.data().has_no_resources() {
-            rewound.drop_left(store, rewinds)?;
+            rewound.drop_left(store, had, rewinds)?;
         }
-        rewound.rewinder.rewind(store)?;
+        let beyond = match rewound.handles {
+            Some(_) => OWN_BEYOND,
+            None if compare => BEYOND,
+            None => 0,
+        };
+        rewound.rewinder.rewind(store, Handles { had, beyond })?;
         let compared = if compare { rewound.rewinder.difference(store) } else { None };
         if let Some((memory, byte)) = compared {
             return Err(Unclean::Differs { memory, byte });
@@ -119,17 +144,25 @@ impl Instance {
         self.rewound.is_some()
     }
 
-    /// Whether to put it back at once.
-    pub(super) fn is_quick(&self) -> bool {
-        self.rewound.as_ref().is_some_and(|rewound| rewound.took <= AT_ONCE)
+    /// Whether it is likely to be put back in no time.
+    pub(super) fn is_soon_put_back(&self) -> bool {
+        self.rewound.as_ref().is_some_and(|rewound| rewound.took <= SOON)
     }
 }
 
 impl Rewound {
     /// Drops the handles that the last request has left, and with them the host's resources.
-    fn drop_left(&mut self, store: &mut Store<HostState>, rewinds: &Rewinds) -> Result<(), Unclean> {
+    fn drop_left(
+        &mut self,
+        store: &mut Store<HostState>,
+        had: u32,
+        rewinds: &Rewinds,
+    ) -> Result<(), Unclean> {
+        if had > MOST_LEFT {
+            return Err(Unclean::Resources);
+        }
         let types = store.data_mut().types_of_resources();
-        let mut left = self.rewinder.left(store)?;
+        let mut left = self.rewinder.left(store, had)?;
         // The highest first: what was made later may hang on what was there before.
         while let Some(bit) = left.checked_ilog2() {
             left &= !(1 << bit);
@@ -144,6 +177,12 @@ impl Rewound {
         }
         if store.data().has_no_resources() { Ok(()) } else { Err(Unclean::Resources) }
     }
+}
+
+/// Handles that a guest may have had at once: each that the host gives has a resource in the host's table, for longer than
+/// it lives. For those that it makes itself see [`Manifest::handles`].
+fn had(own: Option<u32>, data: &mut HostState) -> u32 {
+    own.unwrap_or_else(|| u32::try_from(data.most_resources()).unwrap_or(u32::MAX))
 }
 
 /// How the instances of a release have been put back.

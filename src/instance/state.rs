@@ -26,6 +26,9 @@ use crate::metrics::AppCounters;
 /// Bytes of random data that a guest may ask for at once.
 const MAX_RANDOM: u64 = 1 << 20;
 
+/// As many as hardly any request needs.
+const LIKELY_RESOURCES: usize = 32;
+
 /// What an instance's guest may do: the part of an app's settings that its stores need.
 pub struct InstancePolicy {
     pub app: Arc<str>,
@@ -115,6 +118,26 @@ impl HostState {
             Any::type_id(resource).hash(&mut hasher);
         }
         hasher.finish()
+    }
+
+    /// Resources that the host may have held for the guest at once since its table was made, no fewer: as many as the table
+    /// has had room for. The table does not tell that, but while it may not grow it is full when its free places are used up.
+    pub fn most_resources(&mut self) -> usize {
+        let table = self.http().table;
+        let held = table.iter_mut().count();
+        let capacity = table.max_capacity();
+        table.set_max_capacity(0);
+        let mut free = Vec::with_capacity(LIKELY_RESOURCES);
+        while let Ok(place) = table.push(()) {
+            free.push(place);
+        }
+        table.set_max_capacity(capacity);
+        let most = held + free.len();
+        for place in free {
+            // It was put there just now.
+            let _ = table.delete(place);
+        }
+        most
     }
 
     /// Whether nothing of the host's is held for the guest, such as a stream or a request.
@@ -244,5 +267,35 @@ impl WasiHttpHooks for Hooks {
             let (response, io) = outbound.send(request, options).await?;
             Ok((response, Box::new(io) as Box<dyn Future<Output = _> + Send>))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Policy;
+
+    #[test]
+    fn as_many_resources_as_were_held_at_once_are_told_whatever_is_left_of_them() {
+        let config = Policy::default().app_config("app", None).expect("the defaults");
+        let policy = InstancePolicy::alone("app", Arc::new(config));
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut state = HostState::new(&policy, Abi::Component);
+            let (mut held, mut most) = (Vec::new(), 0);
+            for _ in 0..random.usize(..60) {
+                if held.is_empty() || random.bool() {
+                    held.push(state.http().table.push(seed).expect("room"));
+                } else {
+                    let gone = held.swap_remove(random.usize(..held.len()));
+                    state.http().table.delete(gone).expect("it was there");
+                }
+                most = most.max(held.len());
+            }
+            assert_eq!((state.most_resources(), state.most_resources()), (most, most), "seed {seed}");
+            assert_eq!(state.figures().handles, held.len(), "what is left is left");
+            let unchanged = held.iter().all(|resource| state.http().table.get(resource).ok() == Some(&seed));
+            assert!(unchanged, "seed {seed}");
+        }
     }
 }

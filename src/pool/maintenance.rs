@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
+use super::load::Turn;
 use super::shared::{Held, Life, Make, Place, Shared, now};
 use super::slots::Phase;
 use super::{AtOnce, LeaseError, Manager, PrewarmError, Tended};
+use crate::after_poll;
 
 impl<M: Manager> Shared<M> {
     pub(super) async fn prewarm(self: &Arc<Self>) -> Result<(), PrewarmError<M::Error>> {
@@ -94,8 +96,21 @@ impl<M: Manager> Shared<M> {
 }
 
 impl<M: Manager> Held<M> {
-    /// Resets the instance, at once if that is cheap, else in a task of its own.
-    pub(super) fn reset_soon(self) {
+    /// Resets the instance: when the poll that ends its lease has sent the answer off, if that is soon done, else in a task
+    /// of its own. The request's turn ends when its instance can be had again, or at once.
+    pub(super) fn reset_soon(self, turn: Option<Arc<Turn>>) {
+        let manager = &self.place.pool.manager;
+        if after_poll::can_put_off() && manager.is_soon_reset(&self.instance) {
+            after_poll::put_off(move || {
+                self.reset_now();
+                drop(turn);
+            });
+        } else {
+            after_requests(reset(self));
+        }
+    }
+
+    fn reset_now(self) {
         let Held { instance, life, place } = self;
         let begun = now();
         match place.pool.manager.reset_at_once(instance) {

@@ -44,18 +44,23 @@ use wiring::Wiring;
 
 use super::refusal::shown;
 
-/// The export that takes the present state as the one to return to: `func() -> u32`, 0 when it could, else the bits of
-/// what stood in the way. It settles the order in which handles are given out, too, so what comes after it is what comes
-/// after each rewind. To be called before handles are in use; a second time only just after a rewind.
+/// The export that takes the present state as the one to return to: `func(had: u32, beyond: u32) -> u32`, 0 when it could,
+/// else the bits of what stood in the way. It settles the order in which handles are given out, too, so what comes after
+/// it is what comes after each rewind. To be called before handles are in use; a second time only just after a rewind.
+/// The parameters are those of [`REWIND`].
 pub const SAVE: &str = "hostler-save";
 
-/// The export that puts the state back, after the host has done so with the memories: `func() -> u32`, 0 when all was,
-/// else the bits of what was not: [`MEMORY_SIZE`], [`TABLE_SIZE`], [`HANDLES`]. An instance for which it is not 0, or
-/// traps, is to be discarded.
+/// The export that puts the state back, after the host has done so with the memories: `func(had: u32, beyond: u32) -> u32`,
+/// 0 when all was, else the bits of what was not: [`MEMORY_SIZE`], [`TABLE_SIZE`], [`HANDLES`]. An instance for which it is
+/// not 0, or traps, is to be discarded.
+///
+/// `had`: handles that the instance may have had at once since it was put back last, no fewer. `beyond`: handles of which
+/// it is looked at besides that they are in order. The store must let it have so many more than it had.
 pub const REWIND: &str = "hostler-rewind";
 
-/// The export that says which handles a request has left: `func() -> u64`, a bit for each number, that of number 1 first.
-/// Only where [`Manifest::droppable`] is not 0.
+/// The export that says which handles a request has left: `func(had: u32) -> u64`, a bit for each number, that of number 1
+/// first. `had`: as for [`REWIND`], at most [`MOST_LEFT`]; the store must let it have one more. Only where
+/// [`Manifest::droppable`] is not 0.
 pub const LEFT: &str = "hostler-left";
 
 /// The export that drops such a handle: `func(type: u32, handle: u32)`. The type is one of the first
@@ -69,13 +74,13 @@ const RESERVED: [&str; 4] = [SAVE, REWIND, LEFT, DROP];
 const MOST_DROPPABLE: usize = 64;
 
 /// Handles of which it can be said which are left: one for each bit of the answer.
-const MOST_LEFT: u32 = 64;
+pub const MOST_LEFT: u32 = 64;
 
 /// Globals that are put back; far more than any toolchain makes.
 const MOST: usize = 10_000;
 /// Tables that are put back: the restorer has two for each, and 100 is what the validator allows it.
 const MOST_TABLES: usize = 50;
-/// Handles whose numbers are put back. Each is made and dropped at every rewind.
+/// Handles of an app that makes some of its own. Each is made and dropped at every rewind.
 const MOST_HANDLES: u32 = 1 << 16;
 
 /// An app that can be rewound.
@@ -90,8 +95,9 @@ pub struct Instrumented {
 pub struct Manifest {
     /// Linear memories that one instance has. The restorer has none.
     pub memories: u32,
-    /// Handles that an instance may have at once; the store must be set to allow no more.
-    pub handles: u32,
+    /// Handles that an instance may have had at once: no more than the host has given it where this is `None`, else it makes
+    /// some itself, and there may have been so many.
+    pub handles: Option<u32>,
     /// Globals that are put back.
     pub globals: u32,
     /// Tables that are put back.
@@ -103,7 +109,7 @@ pub struct Manifest {
 /// What the host decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Handles that an instance may have at once, at most 65,536.
+    /// Handles that an instance may have at once which makes some itself, 1 to 65,536.
     pub handles: u32,
 }
 
@@ -121,10 +127,11 @@ pub fn instrument(component: &[u8], options: &Options) -> Result<Instrumented, I
 /// The same with some steps of the rewind, or all.
 fn instrument_by(component: &[u8], options: &Options, steps: &[Step]) -> Result<Instrumented, Ineligible> {
     let wiring = wiring::take(component)?;
-    let state = restorer::state(&wiring, options.handles);
+    let state = restorer::state(&wiring, options.handles > 0);
+    let handles = bounded(options.handles as usize, "handles", MOST_HANDLES as usize)?;
     let manifest = Manifest {
         memories: bounded(state.memories.len(), "memories", MOST)?,
-        handles: bounded(options.handles as usize, "handles", MOST_HANDLES as usize)?,
+        handles: wiring.makes_handles.then_some(handles),
         globals: bounded(state.globals.len(), "globals", MOST)?,
         tables: bounded(state.tables.len(), "tables", MOST_TABLES)?,
         droppable: bounded(state.droppable.len(), "types of resources", MOST_DROPPABLE)?,

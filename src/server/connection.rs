@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::drain::DrainSignal;
+use crate::after_poll;
 use activity::{Activity, Phase};
 use preface::Protocol;
 use watch::{Times, Watch};
@@ -183,7 +184,8 @@ async fn drive(protocol: &mut impl Drive, watch: &mut Watch) -> End {
 
     poll_fn(|cx| {
         loop {
-            if let Poll::Ready(result) = protocol.poll_serve(cx) {
+            // An instance that has answered is brought back when its answer is on its way.
+            if let Poll::Ready(result) = after_poll::polled(|| protocol.poll_serve(cx)) {
                 return Poll::Ready(End::Served(result));
             }
             match std::task::ready!(watch.poll(cx)) {

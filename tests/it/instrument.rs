@@ -25,7 +25,7 @@ fn apps_of_every_toolchain_for_wasi_http_0_2_can_be_rewound() {
         "trapper",
     ] {
         let manifest = manifest(name);
-        assert_eq!((manifest.memories, manifest.handles), (1, 32), "{name}");
+        assert_eq!((manifest.memories, manifest.handles), (1, None), "{name}");
         assert!((1..100).contains(&manifest.globals), "{name}: {manifest:?}");
     }
     for name in ["cgi-rust", "hello-js", "hello-py"] {
@@ -68,8 +68,8 @@ fn an_instance_of_a_guest_app_that_nobody_asked_is_saved_and_rewound() {
         store.set_max_component_handles(32);
         let instance = linker.instantiate(&mut store, &component).expect(name);
         for export in [SAVE, REWIND, REWIND, SAVE, REWIND] {
-            let function = instance.get_typed_func::<(), (u32,)>(&mut store, export).expect(name);
-            assert_eq!(function.call(&mut store, ()).expect(name), (0,), "{export} of {name}");
+            let function = instance.get_typed_func::<(u32, u32), (u32,)>(&mut store, export).expect(name);
+            assert_eq!(function.call(&mut store, (8, 24)).expect(name), (0,), "{export} of {name}");
         }
     }
 }

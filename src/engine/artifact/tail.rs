@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_tail_comes_back_from_bytes_and_from_a_file_with_more_behind_it() {
         let manifest =
-            Manifest { memories: 1, handles: 2, globals: 0x0102_0304, tables: u32::MAX, droppable: 5 };
+            Manifest { memories: 1, handles: Some(2), globals: 0x0102_0304, tables: u32::MAX, droppable: 5 };
         let preload = Some(Verdict::refused("no"));
         for tail in [Tail::default(), Tail { manifest: Some(manifest), preload }] {
             let payload = tail.append(b"code".to_vec());

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Engine, Store, Trap};
 
-use super::{Exports, Images, Rewinder};
+use super::{Exports, Handles, Images, Rewinder};
 use crate::prepare;
 use crate::prepare::instrument::{DROP, LEFT, REWIND, SAVE};
 
@@ -33,10 +33,13 @@ fn attempt(engine: &Engine) -> wasmtime::Result<()> {
     let droppable = prepared.manifest.droppable;
     let exports = Exports { save: SAVE, rewind: REWIND, left: LEFT, drop: DROP, memories, droppable };
     let mut store = Store::new(engine, ());
-    store.set_max_component_handles(usize::try_from(prepared.manifest.handles)?);
+    let had = prepared.manifest.handles.unwrap_or_default();
+    let handles = Handles { had, beyond: 1 };
+    store.set_max_component_handles(usize::try_from(had + 1)?);
     store.set_epoch_deadline(super::NO_INTERRUPTION);
     let images = Images::default();
-    let (instance, mut rewinder) = now(Rewinder::instantiate(&mut store, &pre, &exports, &images))??;
+    let (instance, mut rewinder) =
+        now(Rewinder::instantiate(&mut store, &pre, &exports, &images, |()| had))??;
     let run: TypedFunc<(), (u32,)> = instance.get_typed_func(&mut store, "run")?;
     let peek: TypedFunc<(u32,), (u32,)> = instance.get_typed_func(&mut store, "peek")?;
     let first = now(run.call_async(&mut store, ()))??;
@@ -44,7 +47,7 @@ fn attempt(engine: &Engine) -> wasmtime::Result<()> {
         return Err(wasmtime::format_err!("the guest of the proof does not see what it left"));
     }
     for time in 1..=TIMES {
-        rewinder.rewind(&mut store)?;
+        rewinder.rewind(&mut store, handles)?;
         if let Some((memory, byte)) = rewinder.difference(&mut store) {
             return Err(wasmtime::format_err!("byte {byte} of memory {memory} differs after {time} times"));
         }
@@ -53,7 +56,7 @@ fn attempt(engine: &Engine) -> wasmtime::Result<()> {
         }
     }
     now(peek.call_async(&mut store, (BEYOND,)))??;
-    rewinder.rewind(&mut store)?;
+    rewinder.rewind(&mut store, handles)?;
     match now(peek.call_async(&mut store, (BEYOND,)))? {
         Err(trap) if trap.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => Ok(()),
         _ => Err(wasmtime::format_err!("the guest can still read what it had added to its memory")),

@@ -19,6 +19,8 @@ const EXPORTS: Exports = Exports {
     droppable: 0,
 };
 
+const NO_HANDLES: Handles = Handles { had: 0, beyond: 0 };
+
 const PREPARED: &str = r#"(component
   (core module $app
     (memory (export "memory") 2)
@@ -43,9 +45,9 @@ const PREPARED: &str = r#"(component
     (import "app" "g" (global $g (mut i32)))
     (global $saved (mut i32) (i32.const 0))
     (global $pages (mut i32) (i32.const 0))
-    (func (export "save") (result i32)
+    (func (export "save") (param i32 i32) (result i32)
       (global.set $saved (global.get $g)) (global.set $pages (memory.size)) (i32.const 0))
-    (func (export "rewind") (result i32)
+    (func (export "rewind") (param i32 i32) (result i32)
       (global.set $g (global.get $saved))
       (i32.or
         (i32.ne (memory.grow (i32.const 0)) (global.get $pages))
@@ -54,8 +56,8 @@ const PREPARED: &str = r#"(component
   (core instance $added (instantiate $added (with "app" (instance $app))))
   (func (export "run") (param "x" u32) (result u32) (canon lift (core func $app "run")))
   (func (export "peek") (param "x" u32) (result u32) (canon lift (core func $app "peek")))
-  (func (export "hostler-save") (result u32) (canon lift (core func $added "save")))
-  (func (export "hostler-rewind") (result u32) (canon lift (core func $added "rewind"))))"#;
+  (func (export "hostler-save") (param "had" u32) (param "beyond" u32) (result u32) (canon lift (core func $added "save")))
+  (func (export "hostler-rewind") (param "had" u32) (param "beyond" u32) (result u32) (canon lift (core func $added "rewind"))))"#;
 
 struct App {
     engines: Arc<Engines>,
@@ -96,7 +98,8 @@ impl App {
 
     fn try_make(&self, exports: Exports) -> wasmtime::Result<Made> {
         let mut store = self.store();
-        let (instance, rewinder) = now(Rewinder::instantiate(&mut store, &self.pre, &exports, &self.images))?;
+        let (instance, rewinder) =
+            now(Rewinder::instantiate(&mut store, &self.pre, &exports, &self.images, |()| 0))?;
         let run = instance.get_typed_func(&mut store, "run")?;
         let peek = instance.get_typed_func(&mut store, "peek")?;
         Ok(Made { store, rewinder, run, peek })
@@ -117,7 +120,7 @@ impl Made {
     }
 
     fn rewind(&mut self) -> Result<usize, NotRewound> {
-        self.rewinder.rewind(&mut self.store)
+        self.rewinder.rewind(&mut self.store, NO_HANDLES)
     }
 }
 
@@ -195,7 +198,7 @@ fn an_instance_is_put_back_though_its_epochs_are_over() {
 fn a_rewinder_is_for_its_own_store_alone() {
     let app = App::new(settings());
     let (mut one, mut other) = (app.make(), app.make());
-    assert!(matches!(one.rewinder.rewind(&mut other.store), Err(NotRewound::Spoiled)));
+    assert!(matches!(one.rewinder.rewind(&mut other.store, NO_HANDLES), Err(NotRewound::Spoiled)));
     let store = other.store;
     // The same store, in another place.
     let mut moved = Box::new(Made { store, ..other });

@@ -47,11 +47,10 @@ impl Attachment<'_> {
         let mut types = enc::ComponentTypeSection::new();
         let [number, bits] = [enc::PrimitiveValType::U32, enc::PrimitiveValType::U64];
         let [number, bits] = [number, bits].map(enc::ComponentValType::Primitive);
-        let nothing = Vec::<(&str, enc::ComponentValType)>::new;
-        types.function().params(nothing()).result(Some(number));
+        types.function().params([("had", number), ("beyond", number)]).result(Some(number));
         types.resource(enc::ValType::I32, None);
         if self.drops() > 0 {
-            types.function().params(nothing()).result(Some(bits));
+            types.function().params([("had", number)]).result(Some(bits));
             types.function().params([("type", number), ("handle", number)]).result(None);
         }
         self.component.section(&types);
@@ -71,7 +70,7 @@ impl Attachment<'_> {
         for instance in self.state.instances() {
             arguments.push((instance_name(instance), enc::ModuleArg::Instance(instance)));
         }
-        if self.state.handles > 0 {
+        if self.state.handles {
             let mut functions = enc::CanonicalFunctionSection::new();
             functions.resource_new(counts.types + 1).resource_drop(counts.types + 1);
             let mut names = vec!["new".to_owned(), "drop".to_owned()];
@@ -101,7 +100,7 @@ impl Attachment<'_> {
 
     fn exports(&mut self, restorer: u32) {
         let counts = &self.wiring.counts;
-        let first = counts.core_functions + if self.state.handles > 0 { 2 + self.drops() } else { 0 };
+        let first = counts.core_functions + if self.state.handles { 2 + self.drops() } else { 0 };
         let mut aliases = enc::ComponentAliasSection::new();
         let mut lifts = enc::CanonicalFunctionSection::new();
         let mut exports = enc::ComponentExportSection::new();

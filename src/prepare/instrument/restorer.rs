@@ -9,15 +9,17 @@
 //! growing by nothing: Wasmtime then asks the memory for its size and base and writes them where compiled code reads
 //! them, so a memory that the host has made smaller is so for the guest, too.
 //!
-//! *Handles.* Wasmtime gives out the number that was freed last, so the order in which one request dropped its handles
-//! would be seen by the next. The restorer has a resource type of its own: it makes handles until the highest number
-//! comes out, and drops them in falling order, after which they come out as 1, 2, 3 again. All numbers are free if as many
-//! were made as there are. The highest one comes out last, unless it was used, so a handle that is left is noticed while
-//! there is still one to have. The host sees to it that there are no more (`Store::set_max_component_handles`, which counts
-//! tasks, too, on an engine with support for concurrency).
+//! *Handles.* Wasmtime gives out the number that was freed last, and a new one, the next, only if there is none: so the
+//! order in which one request dropped its handles would be seen by the next. The restorer has a resource type of its own:
+//! it makes as many handles as there were at once, and drops them in falling order, after which they come out as 1, 2, 3
+//! again. What is below them was not touched and still lies in rising order. If a number comes out that is higher than
+//! how many were made, one below it is not free: a handle was left, or there were more than was said. How many there were
+//! at once is for the host to say: it has a resource of its own for each handle, if the component makes none itself, and
+//! lets it have no more than a few else (`Store::set_max_component_handles`, which counts tasks, too, on an engine with
+//! support for concurrency). Told to, the restorer makes some more, to see that these are in order.
 //!
-//! *Handles that are left.* Those numbers that do not come out belong to them, so their numbers can be told without
-//! touching them. What type they are of can't: dropping one as another type traps, and the instance is lost. Only
+//! *Handles that are left.* Those numbers that do not come out before a higher one does belong to them, so their numbers
+//! can be told without touching them. What type they are of can't: dropping one as another type traps, and the instance is lost. Only
 //! resources of the host's are dropped: one of the guest's own may run code of the guest's when it goes.
 
 use wasm_encoder as enc;
@@ -53,7 +55,8 @@ pub struct State {
     pub globals: Vec<(u32, u32, enc::ValType)>,
     /// Tables that are written.
     pub tables: Vec<(u32, u32)>,
-    pub handles: u32,
+    /// Whether it can have any.
+    pub handles: bool,
     /// Indices of the types of the host's resources whose handles can be dropped; none without handles.
     pub droppable: Vec<u32>,
 }
@@ -97,13 +100,18 @@ pub fn keeper() -> Vec<u8> {
     finish(&types, &imports, None, &globals, &[(0, Some("save"), save), (1, Some("rewind"), rewind)], 0)
 }
 
-/// Types of the restorer's functions.
+/// Types of the restorer's functions, and of the keeper's.
 const PROCEDURE: u32 = 0;
 const STATUS: u32 = 1;
 const NEW: u32 = 2;
 const DROP: u32 = 3;
 const LEFT: u32 = 4;
 const DROP_LEFT: u32 = 5;
+const SETTLE: u32 = 6;
+
+/// Parameters of what settles handles: how many there were at once, and how many beyond them are looked at.
+const HAD: u32 = 0;
+const BEYOND: u32 = 1;
 
 /// The name by which the restorer imports the drop of a type.
 pub fn drop_name(droppable: usize) -> String {
@@ -117,13 +125,14 @@ pub fn restorer(state: &State, steps: &[Step]) -> Vec<u8> {
     types.ty().function([], [enc::ValType::I32]);
     types.ty().function([enc::ValType::I32], [enc::ValType::I32]);
     types.ty().function([enc::ValType::I32], []);
-    types.ty().function([], [enc::ValType::I64]);
+    types.ty().function([enc::ValType::I32], [enc::ValType::I64]);
     types.ty().function([enc::ValType::I32, enc::ValType::I32], []);
+    types.ty().function([enc::ValType::I32, enc::ValType::I32], [enc::ValType::I32]);
     let code = Code::new(state);
     let mut functions =
-        vec![(STATUS, Some("save"), code.save()), (STATUS, Some("rewind"), code.rewind(steps))];
-    if state.handles > 0 {
-        functions.push((STATUS, None, code.settle_handles()));
+        vec![(SETTLE, Some("save"), code.save()), (SETTLE, Some("rewind"), code.rewind(steps))];
+    if state.handles {
+        functions.push((SETTLE, None, code.settle_handles()));
     }
     if code.droppable > 0 {
         functions.push((LEFT, Some("left"), code.left_handles()));
@@ -144,7 +153,7 @@ fn imports(state: &State) -> enc::ImportSection {
         imports.import(&keeper_name(memory), "save", enc::EntityType::Function(PROCEDURE));
         imports.import(&keeper_name(memory), "rewind", enc::EntityType::Function(STATUS));
     }
-    if state.handles > 0 {
+    if state.handles {
         imports.import("handles", "new", enc::EntityType::Function(NEW));
         imports.import("handles", "drop", enc::EntityType::Function(DROP));
         for droppable in 0..state.droppable.len() {
@@ -222,12 +231,15 @@ fn finish(
     module.finish()
 }
 
+/// The local with the bits of what stands in the way, behind the two parameters.
+const STATUS_LOCAL: u32 = 2;
+
 /// The restorer's functions. In each index space what is imported comes first.
 struct Code {
     globals: u32,
     tables: u32,
     memories: u32,
-    handles: u32,
+    handles: bool,
     droppable: u32,
     /// Function indices.
     new: u32,
@@ -241,7 +253,7 @@ impl Code {
         let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
         let memories = count(state.memories.len());
         let droppable = count(state.droppable.len());
-        let imported = 2 * memories + if state.handles > 0 { 2 + droppable } else { 0 };
+        let imported = 2 * memories + if state.handles { 2 + droppable } else { 0 };
         Code {
             globals: count(state.globals.len()),
             tables: count(state.tables.len()),
@@ -256,7 +268,7 @@ impl Code {
     }
 
     fn save(&self) -> enc::Function {
-        let (status, size) = (0, 1);
+        let size = STATUS_LOCAL + 1;
         let mut function = enc::Function::new([(2, enc::ValType::I32)]);
         let mut code = function.instructions();
         for memory in 0..self.memories {
@@ -274,10 +286,8 @@ impl Code {
             code.table_size(table).local_set(size);
             code.i32_const(0).i32_const(0).local_get(size).table_copy(copy, table);
         }
-        if self.handles > 0 {
-            code.call(self.settle).local_set(status);
-        }
-        code.local_get(status).end();
+        self.restore_handles(&mut code);
+        code.local_get(STATUS_LOCAL).end();
         function
     }
 
@@ -293,21 +303,22 @@ impl Code {
                 Step::Handles => self.restore_handles(&mut code),
             }
         }
-        code.local_get(0).end();
+        code.local_get(STATUS_LOCAL).end();
         function
     }
 
-    /// Each adds its bit to the status in local 0.
+    /// Each adds its bit to the status.
     fn compare_memories(&self, code: &mut enc::InstructionSink<'_>) {
         for memory in 0..self.memories {
-            code.call(2 * memory + 1).local_get(0).i32_or().local_set(0);
+            code.call(2 * memory + 1).local_get(STATUS_LOCAL).i32_or().local_set(STATUS_LOCAL);
         }
     }
 
     fn compare_tables(&self, code: &mut enc::InstructionSink<'_>) {
         for table in 0..self.tables {
             code.table_size(table).table_size(self.tables + table).i32_ne();
-            code.i32_const(TABLE_SIZE.cast_signed()).i32_mul().local_get(0).i32_or().local_set(0);
+            code.i32_const(TABLE_SIZE.cast_signed()).i32_mul();
+            code.local_get(STATUS_LOCAL).i32_or().local_set(STATUS_LOCAL);
         }
     }
 
@@ -325,25 +336,28 @@ impl Code {
     }
 
     fn restore_handles(&self, code: &mut enc::InstructionSink<'_>) {
-        if self.handles > 0 {
-            code.call(self.settle).local_get(0).i32_or().local_set(0);
+        if self.handles {
+            code.local_get(HAD).local_get(BEYOND).call(self.settle);
+            code.local_get(STATUS_LOCAL).i32_or().local_set(STATUS_LOCAL);
         }
     }
 
-    /// Makes handles until the highest comes out, and drops them in falling order.
+    /// Makes as many handles as there were, none of which may have a higher number, and those beyond, which have to come in
+    /// order; and drops them in falling order.
     fn settle_handles(&self) -> enc::Function {
-        let (handle, made) = (0, 1);
-        let highest = self.handles.cast_signed();
-        let mut function = enc::Function::new([(2, enc::ValType::I32)]);
+        let (handle, made, all) = (2, 3, 4);
+        let mut function = enc::Function::new([(3, enc::ValType::I32)]);
         let mut code = function.instructions();
+        code.local_get(HAD).local_get(BEYOND).i32_add().local_tee(all);
+        code.i32_eqz().if_(enc::BlockType::Empty).i32_const(0).return_().end();
         code.loop_(enc::BlockType::Empty);
         code.local_get(made).i32_const(1).i32_add().local_set(made);
-        code.i32_const(0).call(self.new).local_tee(handle);
-        code.i32_const(highest).i32_lt_u().br_if(0).end();
-        // Too few: some are in use. A number beyond the highest: the host allows more than was said.
-        code.local_get(made).i32_const(highest).i32_ne();
-        code.local_get(handle).i32_const(highest).i32_ne().i32_or();
+        code.i32_const(0).call(self.new).local_set(handle);
+        code.local_get(handle).local_get(HAD).i32_gt_u();
+        code.local_get(handle).local_get(made).i32_ne();
+        code.local_get(made).local_get(HAD).i32_le_u().select();
         code.if_(enc::BlockType::Empty).i32_const(HANDLES.cast_signed()).return_().end();
+        code.local_get(made).local_get(all).i32_lt_u().br_if(0).end();
         code.loop_(enc::BlockType::Empty);
         code.local_get(made).call(self.drop);
         code.local_get(made).i32_const(1).i32_sub().local_tee(made).br_if(0).end();
@@ -351,28 +365,31 @@ impl Code {
         function
     }
 
-    /// As [`Code::settle_handles`]; takes down which numbers came out.
+    /// Makes handles until one comes out that is beyond those that there were, takes down which those before it are, and drops
+    /// them in falling order.
     fn left_handles(&self) -> enc::Function {
-        let (handle, free) = (0, 1);
-        let highest = self.handles.cast_signed();
+        let (handle, free) = (1, 2);
         let mut function = enc::Function::new([(1, enc::ValType::I32), (1, enc::ValType::I64)]);
         let mut code = function.instructions();
         let bit = |code: &mut enc::InstructionSink<'_>| {
             code.i64_const(1).local_get(handle).i32_const(1).i32_sub().i64_extend_i32_u().i64_shl();
         };
         code.loop_(enc::BlockType::Empty);
-        code.i32_const(0).call(self.new).local_set(handle);
+        code.i32_const(0).call(self.new).local_tee(handle);
+        code.local_get(HAD).i32_le_u().if_(enc::BlockType::Empty);
         bit(&mut code);
         code.local_get(free).i64_or().local_set(free);
-        code.local_get(handle).i32_const(highest).i32_lt_u().br_if(0).end();
-        code.i32_const(highest).local_set(handle);
+        code.br(1).end().end();
+        code.local_get(handle).call(self.drop);
+        code.local_get(HAD).local_tee(handle);
+        code.i32_eqz().if_(enc::BlockType::Empty).i64_const(0).return_().end();
         code.loop_(enc::BlockType::Empty);
         bit(&mut code);
         code.local_get(free).i64_and().i64_const(0).i64_ne().if_(enc::BlockType::Empty);
         code.local_get(handle).call(self.drop).end();
         code.local_get(handle).i32_const(1).i32_sub().local_tee(handle).br_if(0).end();
-        let all = u64::MAX >> (64 - self.handles.clamp(1, 64));
-        code.local_get(free).i64_const(all.cast_signed()).i64_xor().end();
+        code.i64_const(-1).i32_const(64).local_get(HAD).i32_sub().i64_extend_i32_u().i64_shr_u();
+        code.local_get(free).i64_xor().end();
         function
     }
 
@@ -390,9 +407,9 @@ impl Code {
 }
 
 /// The state of all instances of a component.
-pub fn state(wiring: &Wiring, handles: u32) -> State {
+pub fn state(wiring: &Wiring, handles: bool) -> State {
     let mut state = State { handles, ..State::default() };
-    if (1..=super::MOST_LEFT).contains(&handles) {
+    if handles {
         state.droppable = wiring.droppable.iter().copied().take(super::MOST_DROPPABLE).collect();
     }
     let all_written = wiring.modules.iter().any(super::module::Module::writes_imported_table);

@@ -26,6 +26,8 @@ pub struct Wiring {
     pub instances: Vec<Option<u32>>,
     /// Indices of resource types, each another one, whose handles some module can drop; none of the component's own.
     pub droppable: Vec<u32>,
+    /// It has handles beside those that the host gives it: some module can make them.
+    pub makes_handles: bool,
     pub counts: Counts,
     /// Indices of the resource types that the component defines.
     own_resources: Vec<u32>,
@@ -200,8 +202,10 @@ impl Wiring {
             Payload::ComponentCanonicalSection(section) => {
                 section.clone().into_iter().try_for_each(|function| {
                     let function = function?;
-                    if let CanonicalFunction::ResourceDrop { resource } = &function {
-                        self.droppable.push(*resource);
+                    match &function {
+                        CanonicalFunction::ResourceDrop { resource } => self.droppable.push(*resource),
+                        CanonicalFunction::ResourceNew { .. } => self.makes_handles = true,
+                        _ => {}
                     }
                     canonical(&function)
                 })

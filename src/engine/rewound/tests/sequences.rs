@@ -8,7 +8,7 @@ use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre, Linker, TypedFunc};
 
 use super::{EXPORTS, now};
-use crate::engine::rewound::{Exports, Images, Rewinder};
+use crate::engine::rewound::{Exports, Handles, Images, Rewinder};
 use crate::engine::{EngineKind, EngineSettings, Engines};
 use crate::isolation::compaction::Compaction;
 use crate::prepare;
@@ -26,7 +26,7 @@ struct Subject<'e> {
     engine: &'e wasmtime::Engine,
     pre: InstancePre<()>,
     exports: Exports,
-    handles: usize,
+    had: u32,
     images: Images,
 }
 
@@ -45,14 +45,21 @@ impl<'e> Subject<'e> {
         let number = |number: u32| usize::try_from(number).expect("small");
         let manifest = instrumented.manifest;
         let exports = Exports { memories: number(manifest.memories), ..EXPORTS };
-        Subject { engine, pre, exports, handles: number(manifest.handles), images: Images::default() }
+        Subject {
+            engine,
+            pre,
+            exports,
+            had: manifest.handles.expect("some of its own"),
+            images: Images::default(),
+        }
     }
 
     fn make(&self) -> Made {
         let mut store = Store::new(self.engine, ());
-        store.set_max_component_handles(self.handles);
+        store.set_max_component_handles(self.had as usize + 1);
         store.set_epoch_deadline(u64::MAX / 2);
-        let made = now(Rewinder::instantiate(&mut store, &self.pre, &self.exports, &self.images));
+        let had = |(): &mut ()| self.had;
+        let made = now(Rewinder::instantiate(&mut store, &self.pre, &self.exports, &self.images, had));
         let (instance, rewinder) = made.expect("an instance");
         let function = |at| instance.get_typed_func(&mut store, format!("f{at}")).expect("a function");
         let functions = (0..FUNCTIONS).map(function).collect();
@@ -191,7 +198,8 @@ fn try_out_with(sequences: usize, each: usize, change: impl Fn(&mut Rewinder)) -
             assert_eq!(outcomes, new, "seed {seed}, {sequence:?}");
             tally.sequences += 1;
             change(&mut used.rewinder);
-            let rewound = if is_well { used.rewinder.rewind(&mut used.store).ok() } else { None };
+            let handles = Handles { had: subject.had, beyond: 1 };
+            let rewound = if is_well { used.rewinder.rewind(&mut used.store, handles).ok() } else { None };
             match rewound {
                 Some(pages) => {
                     tally.rewound += 1;

@@ -112,8 +112,9 @@ fn instance(engine: &Engine, component: &[u8]) -> Option<(Store<()>, Instance)> 
 }
 
 fn status(store: &mut Store<()>, instance: &Instance, export: &str) -> u32 {
-    let function = instance.get_typed_func::<(), (u32,)>(&mut *store, export).expect("an instrumented app");
-    function.call(&mut *store, ()).expect("no trap").0
+    let function = instance.get_typed_func::<(u32, u32), (u32,)>(&mut *store, export);
+    let function = function.expect("an instrumented app");
+    function.call(&mut *store, (0, OPTIONS.handles)).expect("no trap").0
 }
 
 /// Generated components that the engines would take, with the number of functions to call.
