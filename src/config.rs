@@ -124,7 +124,7 @@ pub type MaxRequests = Option<RangeInclusive<u64>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reset {
-    /// As the host thinks best.
+    /// `Rewind` where that is possible, else `Replace`.
     Auto,
     /// Drop the store and instantiate again from the prepared app.
     Replace,

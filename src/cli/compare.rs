@@ -63,7 +63,7 @@ pub struct Compare {
     duration: Duration,
     /// The modes to compare, or all; those that the app can't run in are named with the reason.
     ///
-    /// `pooled` replaces its instances, `rewind` is mode pooled with reset = "rewind".
+    /// `replace` is mode pooled with reset = "replace", beside an app whose instances are put back in place.
     #[arg(long, value_delimiter = ',', default_value = "all", value_parser = modes)]
     modes: Vec<Modes>,
     /// The cores of the servers, such as 0-3; the load has the others [default: the first half].

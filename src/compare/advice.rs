@@ -11,7 +11,7 @@ use super::Variant;
 use super::findings::NOISY;
 use super::format::{MIB, significant, time};
 use super::report::Row;
-use crate::config::GuestState;
+use crate::config::{GuestState, Mode};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
@@ -144,7 +144,7 @@ impl<'r> Candidate<'r> {
             reason += &format!("; {} against {} at one connection", time(own), time(theirs));
         }
         if let Some(make) = self.row.own.and_then(|own| own.make_us).filter(|make| *make >= LONG_TO_MAKE)
-            && matches!(self.mode, Variant::Pooled | Variant::Rewind)
+            && self.mode.mode() == Mode::Pooled
         {
             reason += &format!("; making an instance takes {}, which it does beforehand", time(make));
         }
@@ -195,8 +195,8 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.mode {
             Some(mode) => {
-                let how = match mode == Variant::Rewind.as_str() {
-                    true => " (mode pooled with reset = \"rewind\")",
+                let how = match mode == Variant::Replace.as_str() {
+                    true => " (mode pooled with reset = \"replace\")",
                     false => "",
                 };
                 write!(f, "{mode}{how}, since {}", self.reason)?;
@@ -249,15 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_in_place_is_clean_and_advised_by_its_keys() {
+    fn a_way_to_reset_is_clean_and_advised_by_its_keys() {
         let rows = [
-            mode(Variant::Rewind, 30_000.0, 70.0, 60),
+            mode(Variant::Replace, 30_000.0, 70.0, 60),
             mode(Variant::Pooled, 20_000.0, 80.0, 60),
             mode(Variant::Kept, 30_100.0, 70.0, 60),
         ];
         let told = advice(&rows).to_string();
         assert!(
-            told.starts_with("rewind (mode pooled with reset = \"rewind\"), since it gives 1.50 times"),
+            told.starts_with("replace (mode pooled with reset = \"replace\"), since it gives 1.50 times"),
             "{told}"
         );
     }

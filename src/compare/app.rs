@@ -7,6 +7,7 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use super::Variant;
+use crate::prepare;
 use crate::router::Mount;
 
 /// An app as it was found.
@@ -52,6 +53,11 @@ impl App {
         let bytes = std::fs::read(&file).map_err(|error| AppError::Read { file: file.clone(), error })?;
         let config = read_table(&file.with_extension("toml"))?;
         Ok(Self { name, file, bytes, mount, config })
+    }
+
+    /// Whether its instances can be put back in place by what its code is.
+    pub fn can_be_rewound(&self) -> bool {
+        prepare::for_rewind(&self.bytes).is_ok()
     }
 
     /// Where a path below the app is on the server.

@@ -110,6 +110,12 @@ impl<'a> Stage<'a> {
     }
 
     async fn start_mode(&self, mode: Variant) -> Result<Contestant, String> {
+        let has_pooled = self.options.modes.contains(&Variant::Pooled);
+        if mode == Variant::Replace && has_pooled && !self.app.can_be_rewound() {
+            return Err(
+                "pooled is the same, since this app's instances can't be put back in place".to_owned()
+            );
+        }
         let root = self.root.join(mode.as_str());
         let place = self.app.lay_out(&root, mode, self.operator).map_err(|error| error.to_string())?;
         let admin_file = root.join("admin");

@@ -13,21 +13,21 @@ use crate::config::Mode;
 pub enum Variant {
     Cold,
     Cached,
-    /// Each instance is replaced after its request.
+    /// Mode `pooled`, where each instance is replaced after its request.
+    Replace,
+    /// As it is where nothing is said of `reset`: instances are put back in place if that can be done, else replaced.
     Pooled,
-    /// Mode `pooled`, whose instances are put back in place.
-    Rewind,
     Kept,
     Resident,
 }
 
 impl Variant {
     pub const ALL: [Variant; 6] =
-        [Variant::Cold, Variant::Cached, Variant::Pooled, Variant::Rewind, Variant::Kept, Variant::Resident];
+        [Variant::Cold, Variant::Cached, Variant::Replace, Variant::Pooled, Variant::Kept, Variant::Resident];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Variant::Rewind => "rewind",
+            Variant::Replace => "replace",
             other => other.mode().as_str(),
         }
     }
@@ -36,7 +36,7 @@ impl Variant {
         match self {
             Variant::Cold => Mode::Cold,
             Variant::Cached => Mode::Cached,
-            Variant::Pooled | Variant::Rewind => Mode::Pooled,
+            Variant::Replace | Variant::Pooled => Mode::Pooled,
             Variant::Kept => Mode::Kept,
             Variant::Resident => Mode::Resident,
         }
@@ -49,8 +49,7 @@ impl Variant {
         };
         set("mode", self.mode().as_str());
         match self {
-            Variant::Pooled => set("reset", "replace"),
-            Variant::Rewind => set("reset", "rewind"),
+            Variant::Replace => set("reset", "replace"),
             _ => drop(config.remove("reset")),
         }
     }
@@ -76,8 +75,7 @@ mod tests {
             variant.configure(&mut config);
             (config["mode"].as_str() == Some(variant.mode().as_str())).then(|| config.remove("reset"))
         };
-        let text = |text: &str| Some(Some(Value::String(text.to_owned())));
-        assert_eq!((reset(Variant::Pooled), reset(Variant::Rewind)), (text("replace"), text("rewind")));
-        assert_eq!(reset(Variant::Kept), Some(None));
+        assert_eq!(reset(Variant::Replace), Some(Some(Value::String("replace".to_owned()))));
+        assert_eq!((reset(Variant::Pooled), reset(Variant::Kept)), (Some(None), Some(None)));
     }
 }

@@ -34,6 +34,7 @@ fn answer(job: &Job, bytes: &[u8]) -> (Answer, Vec<u8>) {
     match checked_compile(&job.settings, &engine, job.engine, job.preload.as_ref(), bytes) {
         Ok(payload) => (Answer::Compiled { compatibility, length: payload.len() as u64 }, payload),
         Err(CompileError::Refused(reason)) => (Answer::Refused { reason }, Vec::new()),
+        Err(CompileError::Ineligible(reason)) => (Answer::Ineligible { reason }, Vec::new()),
         Err(CompileError::Compile(reason)) => (Answer::Failed { reason }, Vec::new()),
         Err(other) => (Answer::Failed { reason: other.to_string() }, Vec::new()),
     }

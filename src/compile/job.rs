@@ -50,6 +50,8 @@ pub enum Answer {
     Compiled { compatibility: String, length: u64 },
     /// The app's check refused it.
     Refused { reason: String },
+    /// It can't be rewound.
+    Ineligible { reason: String },
     /// The compiler found something.
     Failed { reason: String },
     /// This child's engine makes other code than the host's.
@@ -115,6 +117,7 @@ impl Answer {
                 )));
             }
             Answer::Refused { reason } => return Err(CompileError::Refused(reason)),
+            Answer::Ineligible { reason } => return Err(CompileError::Ineligible(reason)),
             Answer::Failed { reason } => return Err(CompileError::Compile(reason)),
         };
         if length > longest {
@@ -237,6 +240,8 @@ mod tests {
     fn a_reason_is_passed_on_as_it_is() {
         let refused = written(&Answer::Refused { reason: "plain text".to_owned() }, b"");
         assert_eq!(read(&refused), Err(CompileError::Refused("plain text".to_owned())));
+        let ineligible = written(&Answer::Ineligible { reason: "shared memory".to_owned() }, b"");
+        assert_eq!(read(&ineligible), Err(CompileError::Ineligible("shared memory".to_owned())));
         let failed = written(&Answer::Failed { reason: "too many locals".to_owned() }, b"");
         assert_eq!(read(&failed), Err(CompileError::Compile("too many locals".to_owned())));
     }

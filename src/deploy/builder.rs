@@ -66,7 +66,8 @@ pub enum DeployError {
     Ended(#[from] tokio::task::JoinError),
 }
 
-/// An app's files as they were read.
+/// An app's files as they were read. A clone shares them.
+#[derive(Clone)]
 pub struct Sources {
     pub app: Arc<str>,
     /// As the user knows it: the file's name below the apps folder.
@@ -74,7 +75,7 @@ pub struct Sources {
     pub wasm: Bytes,
     /// The path and text of its config file.
     pub config: Option<(Box<Path>, String)>,
-    pub public: Option<Manifest>,
+    pub public: Option<Arc<Manifest>>,
     /// Whether a request waits for it.
     pub asked: Asked,
     /// `None`: the next one.
@@ -120,9 +121,34 @@ impl Builder {
         sources: Sources,
         counters: Arc<AppCounters>,
     ) -> Result<Arc<Release>, DeployError> {
+        let prepared = self.prepare_aside(sources.clone(), Choice::Best).await?;
+        let is_choice = prepared.order.reset == Reset::Rewind && prepared.config.reset == config::Reset::Auto;
+        match self.finish(prepared, counters.clone()).await {
+            // That it is rewound was the host's choice, and may be why.
+            Err(error @ (DeployError::Start(_) | DeployError::Probe(_))) if is_choice => {
+                tracing::debug!(app = %sources.app, "tried again with reset = \"replace\": {error}");
+                let prepared = self.prepare_aside(sources, Choice::Replace).await?;
+                self.finish(prepared, counters).await
+            }
+            made => made,
+        }
+    }
+
+    async fn prepare_aside(
+        self: &Arc<Self>,
+        sources: Sources,
+        choice: Choice,
+    ) -> Result<Prepared, DeployError> {
         let builder = self.clone();
         // Hashing, loading and linking are work for a thread that may block.
-        let prepared = tokio::task::spawn_blocking(move || builder.prepare(sources)).await??;
+        tokio::task::spawn_blocking(move || builder.prepare(sources, choice)).await?
+    }
+
+    async fn finish(
+        &self,
+        prepared: Prepared,
+        counters: Arc<AppCounters>,
+    ) -> Result<Arc<Release>, DeployError> {
         let release = self.assemble(prepared, counters)?;
         release.pool.prewarm().await?;
         probe(&release, &self.budget, self.address).await?;
@@ -131,7 +157,7 @@ impl Builder {
     }
 
     /// The part of a deploy that works on bytes alone.
-    fn prepare(&self, sources: Sources) -> Result<Prepared, DeployError> {
+    fn prepare(&self, sources: Sources, choice: Choice) -> Result<Prepared, DeployError> {
         let Sources { app, file, wasm, config, public, asked, number } = sources;
         let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
@@ -142,22 +168,33 @@ impl Builder {
         let checked = prepare::check_known(&wasm)?;
         config.mode.check(checked.kind)?;
         let engines = self.engines()?;
-        let reset = decide_reset(&config, checked.kind, &engines)?;
-        let preload = decide_preload(&config, checked.kind)?;
-        let order = Order { kind: checked.kind, reset, preload };
-        let engine = engines.get(order.engine_kind()).map_err(link_error)?;
+        let reset = decide_reset(&config, checked.kind, &engines, choice)?;
+        let mut order = Order { kind: checked.kind, reset, preload: decide_preload(&config, checked.kind)? };
         let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
-        let compile = || self.compile(&engines, &order, &wasm, standing, asked);
-        let kind = order.code_kind();
+        let compile = |order: &Order| self.compile(&engines, order, &wasm, standing, asked.clone());
         let mut preload = None;
         let (code, origin) = if config.mode == Mode::Cold {
             // Compiled once all the same: a deploy that could never answer is refused now.
-            let code = crate::engine::load_bytes(engine, &compile()?, kind)?;
+            let engine = engines.get(order.engine_kind()).map_err(link_error)?;
+            let code = crate::engine::load_bytes(engine, &compile(&order)?, order.code_kind())?;
             AppCode::link(checked.kind, &code).map_err(link_error)?;
             (PreparedCode::Cold(wasm.clone()), CodeOrigin::PerRequest)
         } else {
-            let digest = order.digest(&checked.digest);
-            let loaded = self.cache.code_with(engine, kind, digest.as_bytes(), compile)?;
+            let code = |order: &Order| {
+                let engine = engines.get(order.engine_kind()).map_err(link_error)?;
+                let digest = order.digest(&checked.digest);
+                let compile = || compile(order);
+                Ok(self.cache.code_with(engine, order.code_kind(), digest.as_bytes(), compile)?)
+            };
+            let loaded = match code(&order) {
+                Err(DeployError::Compile(CompileError::Ineligible(_)))
+                    if config.reset == config::Reset::Auto =>
+                {
+                    order.reset = Reset::Replace;
+                    code(&order)?
+                }
+                loaded => loaded?,
+            };
             preload = loaded.preload;
             let origin = match loaded.source {
                 Source::Cache => CodeOrigin::Loaded(loaded.took),
@@ -246,7 +283,7 @@ impl Builder {
             reset,
             preload,
             code: origin,
-            files: public.map(Arc::new),
+            files: public,
             downloads: TaskTracker::new(),
             expired: CancellationToken::new(),
             app,
@@ -282,25 +319,36 @@ pub fn mount(app: &str, config: &AppConfig) -> Result<Mount, DeployError> {
     })
 }
 
-/// What `auto` is: `rewind` has to prove itself first where it is asked for.
-const AUTO: Reset = Reset::Replace;
+/// What the host may choose where it is left to it how an app's instances are brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// They are rewound if it can be done: that takes the least.
+    Best,
+    /// They are replaced, since the app did not start otherwise.
+    Replace,
+}
 
 /// How the instances of a release are brought back.
 ///
 /// # Errors
 /// What was asked for is not for such an app.
-fn decide_reset(config: &AppConfig, kind: Kind, engines: &Engines) -> Result<Reset, DeployError> {
-    let asked = match config.reset {
-        config::Reset::Auto => AUTO,
-        config::Reset::Replace => Reset::Replace,
-        config::Reset::Rewind => Reset::Rewind,
-    };
+fn decide_reset(
+    config: &AppConfig,
+    kind: Kind,
+    engines: &Engines,
+    choice: Choice,
+) -> Result<Reset, DeployError> {
     // The other modes reset nothing.
-    if asked == Reset::Replace || config.mode != Mode::Pooled {
+    if config.mode != Mode::Pooled {
         return Ok(Reset::Replace);
     }
-    if kind != Kind::Http02 {
-        return Err(DeployError::Reset(kind));
+    match (config.reset, kind) {
+        (config::Reset::Rewind | config::Reset::Auto, Kind::Http02) => {}
+        (config::Reset::Rewind, _) => return Err(DeployError::Reset(kind)),
+        (config::Reset::Replace | config::Reset::Auto, _) => return Ok(Reset::Replace),
+    }
+    if config.reset == config::Reset::Auto && choice == Choice::Replace {
+        return Ok(Reset::Replace);
     }
     Ok(if engines.proves_rewind() { Reset::Rewind } else { Reset::Replace })
 }
@@ -327,7 +375,7 @@ struct Prepared {
     preload: Option<Verdict>,
     code: PreparedCode,
     origin: CodeOrigin,
-    public: Option<Manifest>,
+    public: Option<Arc<Manifest>>,
     number: Option<u64>,
 }
 

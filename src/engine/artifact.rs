@@ -96,7 +96,7 @@ impl Code {
             Code::Instrumented(component, manifest) => (component.serialize(), Some(*manifest)),
         };
         let code = code.map_err(|error| CompileError::Load(format!("{error:#}")))?;
-        Ok(Tail { manifest, preload: None }.append(code))
+        Ok(Tail { manifest, ..Tail::default() }.append(code))
     }
 }
 
@@ -140,6 +140,8 @@ pub enum CompileError {
     /// What the app's check found.
     #[error("{0}")]
     Refused(String),
+    #[error("it can't be rewound: {0}; use reset = \"replace\"")]
+    Ineligible(String),
     #[error("the code cannot be compiled: {0}")]
     Compile(String),
     #[error("the compiled code cannot be loaded: {0}")]
@@ -227,16 +229,20 @@ fn precompile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, 
         CodeKind::Component => engine.precompile_component(bytes),
         CodeKind::Module => engine.precompile_module(bytes),
         CodeKind::Instrumented => {
-            let instrumented = prepare::for_rewind(bytes).map_err(|reason| {
-                CompileError::Refused(format!("it can't be rewound: {reason}; use reset = \"replace\""))
-            })?;
+            let instrumented =
+                prepare::for_rewind(bytes).map_err(|reason| CompileError::Ineligible(reason.to_string()))?;
             let Instrumented { wasm, manifest: found } = instrumented;
             manifest = Some(found);
             engine.precompile_component(&wasm)
         }
     };
     let code = compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))?;
-    Ok(Tail { manifest, preload: None }.append(code))
+    Ok(Tail { manifest, ..Tail::default() }.append(code))
+}
+
+/// What is stored instead of code of a component that can't be instrumented, for this reason.
+pub(super) fn without_code(reason: &str) -> Vec<u8> {
+    Tail { ineligible: Some(reason.to_owned()), ..Tail::default() }.append(Vec::new())
 }
 
 /// The same payload, which says what has come of preloading the app that is in it.
@@ -279,6 +285,9 @@ pub(super) enum Flaw {
     Mismatch(&'static str),
     #[error("it does not fit this engine: {0:#}")]
     Unfit(wasmtime::Error),
+    /// There is none, and it is as it should be: see [`without_code`].
+    #[error("there is no code of it: {0}")]
+    Ineligible(String),
 }
 
 /// The trailer that makes an artifact of `payload` under `key`.
@@ -290,6 +299,11 @@ pub(super) fn trailer(key: &Key, payload: &[u8]) -> [u8; TRAILER_LEN] {
 /// what is run. The caller vouches that only we can have written it.
 pub(super) fn load(engine: &Engine, file: &File, key: &Key) -> Result<Code, Flaw> {
     let payload_len = verify(file, key)?;
+    if key.kind == CodeKind::Instrumented
+        && let Some(reason) = Tail::read(file, payload_len).map_err(Flaw::Unfit)?.ineligible
+    {
+        return Err(Flaw::Ineligible(reason));
+    }
     match map(engine, file, key.kind, payload_len) {
         Ok(code) => Ok(code),
         // Executable mappings of files can be forbidden where anonymous ones are not: on a `noexec` mount or by

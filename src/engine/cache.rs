@@ -130,7 +130,7 @@ impl CodeCache {
         let start = Instant::now();
         let key = Key::new(engine, kind, digest);
         let mut loaded = self.flights.once(key, engine, || {
-            let ((code, preload), source) = match self.load_told(engine, &key) {
+            let ((code, preload), source) = match self.load_told(engine, &key)? {
                 Some(told) => (told, Source::Cache),
                 None => (self.make(engine, &key, compile)?, Source::Compiled),
             };
@@ -143,24 +143,29 @@ impl CodeCache {
 
     /// Loads the artifact of `key`, if there is one that is whole and fits `engine`. One that does not is removed.
     pub fn load(&self, engine: &Engine, key: &Key) -> Option<Code> {
-        self.load_told(engine, key).map(|(code, _)| code)
+        self.load_told(engine, key).ok().flatten().map(|(code, _)| code)
     }
 
-    fn load_told(&self, engine: &Engine, key: &Key) -> Option<Told> {
+    /// An error if it is known that there can be none.
+    fn load_told(&self, engine: &Engine, key: &Key) -> Result<Option<Told>, CompileError> {
         let name = key.to_string();
         let flaw = match self.dir.open_file(&name) {
             Ok(file) => match artifact::load(engine, &file, key) {
                 Ok(code) => {
                     // Marks it as used. On a read-only file system nothing is evicted either.
                     let _ = file.set_modified(SystemTime::now());
-                    return Some((code, artifact::verdict_in(&file)));
+                    return Ok(Some((code, artifact::verdict_in(&file))));
+                }
+                Err(Flaw::Ineligible(reason)) => {
+                    let _ = file.set_modified(SystemTime::now());
+                    return Err(CompileError::Ineligible(reason));
                 }
                 Err(flaw) => flaw,
             },
             Err(error) => Flaw::Unreadable(error),
         };
         self.reject(&name, &flaw);
-        None
+        Ok(None)
     }
 
     /// Is there an artifact of `key`? It may still turn out to be torn.
@@ -196,10 +201,17 @@ impl CodeCache {
         key: &Key,
         compile: impl FnOnce() -> Result<Vec<u8>, CompileError>,
     ) -> Result<Told, CompileError> {
-        let payload = compile()?;
+        let payload = match compile() {
+            Err(CompileError::Ineligible(reason)) => {
+                let stored = self.store(key, &artifact::without_code(&reason));
+                self.report(key, &stored);
+                return Err(CompileError::Ineligible(reason));
+            }
+            compiled => compiled?,
+        };
         let stored = self.store(key, &payload);
         self.report(key, &stored);
-        match stored.ok().and_then(|()| self.load_told(engine, key)) {
+        match stored.ok().and_then(|()| self.load_told(engine, key).ok().flatten()) {
             Some(told) => Ok(told),
             None => {
                 let code = artifact::load_bytes(engine, &payload, key.kind())?;

@@ -11,8 +11,9 @@ mod verified;
 use std::io::Write;
 
 use futures_util::future::join_all;
-use hostler::engine::{Allocation, EngineSettings};
+use hostler::engine::{Allocation, EngineSettings, Reset};
 use hostler::isolation::compaction::Compaction;
+use hostler::registry::AppView;
 
 use crate::support::{Builder, TestHost};
 use canaries::ALL;
@@ -20,48 +21,54 @@ use canaries::ALL;
 /// Changes the allocator's settings.
 type Set = fn(&mut EngineSettings);
 
-/// The settings of the allocator, each with a test of its own below.
-const SETTINGS: [(&str, Set); 5] = [
-    ("the host's own", |_| {}),
-    ("nothing resident", nothing_resident),
-    ("a part resident", a_part_resident),
-    ("all resident", all_resident),
-    ("on demand", on_demand),
+/// The ways to reset, and the settings of the allocator that one of them depends on, each with a test of its own below.
+const WAYS: [(&str, &str, Set); 6] = [
+    ("put back in place", "auto", |_| {}),
+    ("the host's own", "replace", |_| {}),
+    ("nothing resident", "replace", nothing_resident),
+    ("a part resident", "replace", a_part_resident),
+    ("all resident", "replace", all_resident),
+    ("on demand", "replace", on_demand),
 ];
 
 /// Clients that ask at once.
 const CONNECTIONS: u32 = 32;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_is_as_new_when_it_is_put_back_in_place() {
+    every_instance_is_as_new("put back in place", 5_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instance_is_as_new_with_the_settings_of_the_host() {
-    every_instance_is_as_new("the host's own", 5_000, |_| {}).await;
+    every_instance_is_as_new("the host's own", 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instance_is_as_new_when_nothing_is_kept_resident() {
-    every_instance_is_as_new("nothing resident", 5_000, nothing_resident).await;
+    every_instance_is_as_new("nothing resident", 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instance_is_as_new_when_a_part_is_kept_resident() {
-    every_instance_is_as_new("a part resident", 5_000, a_part_resident).await;
+    every_instance_is_as_new("a part resident", 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instance_is_as_new_when_all_is_kept_resident() {
-    every_instance_is_as_new("all resident", 5_000, all_resident).await;
+    every_instance_is_as_new("all resident", 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instance_is_as_new_when_it_is_mapped_on_demand() {
-    every_instance_is_as_new("on demand", 5_000, on_demand).await;
+    every_instance_is_as_new("on demand", 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make isolation"]
 async fn every_instance_is_as_new_a_hundred_thousand_times() {
-    for (name, set) in SETTINGS {
-        every_instance_is_as_new(name, 100_000, set).await;
+    for (name, ..) in WAYS {
+        every_instance_is_as_new(name, 100_000).await;
     }
 }
 
@@ -69,7 +76,14 @@ async fn every_instance_is_as_new_a_hundred_thousand_times() {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_check_finds_a_host_that_does_not_reset() {
-    let host = probes(TestHost::builder()).start().await;
+    for reset in ["auto", "replace"] {
+        the_check_finds_that_there_is_no_reset(reset).await;
+    }
+}
+
+#[cfg(debug_assertions)]
+async fn the_check_finds_that_there_is_no_reset(reset: &str) {
+    let host = probes(TestHost::builder(), reset).start().await;
     for app in host.host().registry().apps() {
         app.live.expect("a live release").pool.manager().engines().break_reset();
     }
@@ -80,7 +94,7 @@ async fn the_check_finds_a_host_that_does_not_reset() {
         assert_eq!(
             different.unmoved(probe.told_by_reset()),
             Vec::<&str>::new(),
-            "{}: {different}",
+            "{reset}, {}: {different}",
             probe.app
         );
         if order.is_some() {
@@ -97,9 +111,12 @@ async fn the_check_finds_a_host_that_does_not_reset() {
 /// Held by the test that has the kernel compact memory: several at once leave a small machine no time for requests.
 pub static COMPACTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-async fn every_instance_is_as_new(name: &str, requests: u32, set: impl FnOnce(&mut EngineSettings)) {
+async fn every_instance_is_as_new(way: &str, requests: u32) {
+    let (name, reset, set) = *WAYS.iter().find(|(name, ..)| *name == way).expect("one of the ways");
     let _alone = COMPACTING.lock().await;
-    let host = probes(TestHost::builder().settings(set)).start().await;
+    let host = probes(TestHost::builder().settings(set), reset).start().await;
+    let rewound = host.host().registry().apps().iter().filter(|app| is_rewound(app)).count();
+    assert_eq!(rewound > 0, reset == "auto", "{rewound} are put back in place");
     let compaction = Compaction::force();
     let checks = ALL.iter().map(|probe| probe.check(&host, CONNECTIONS, requests / probe.every, None));
     let checked = join_all(checks).await;
@@ -111,11 +128,15 @@ async fn every_instance_is_as_new(name: &str, requests: u32, set: impl FnOnce(&m
     }
 }
 
+fn is_rewound(app: &AppView) -> bool {
+    app.live.as_ref().is_some_and(|release| release.reset == Reset::Rewind)
+}
+
 /// A host with all probes. They have fewer instances together than they would like, so they also get slots of the
 /// allocator that others were in.
-fn probes(builder: Builder) -> Builder {
-    let text = "[defaults]\nmax_instances = 8\nqueue_timeout = \"5m\"";
-    let builder = builder.settings(|settings| settings.instances = 12).config(text);
+fn probes(builder: Builder, reset: &str) -> Builder {
+    let text = format!("[defaults]\nmax_instances = 8\nqueue_timeout = \"5m\"\nreset = \"{reset}\"");
+    let builder = builder.settings(|settings| settings.instances = 12).config(&text);
     ALL.iter().fold(builder, |builder, probe| probe.put(builder))
 }
 

@@ -109,13 +109,22 @@ async fn guests_that_are_cut_off_are_not_rewound() {
 }
 
 /// Looks like an app, and drops a segment, which nobody can put back.
+/// Answers nothing.
 const DROPS: &str = r#"(component
+  (import "wasi:http/types@0.2.0" (instance $types
+    (export "incoming-request" (type (sub resource)))
+    (export "response-outparam" (type (sub resource)))))
+  (alias export $types "incoming-request" (type $request))
+  (alias export $types "response-outparam" (type $out))
   (core module $drops
-    (memory 1) (data $passive "x") (func (export "f") (memory.init $passive (i32.const 0) (i32.const 0) (i32.const 1))
+    (memory 1) (data $passive "x")
+    (func (export "handle") (param i32 i32)
+      (memory.init $passive (i32.const 0) (i32.const 0) (i32.const 1))
       (data.drop $passive)))
   (core instance $drops (instantiate $drops))
-  (func $f (canon lift (core func $drops "f")))
-  (instance $handler (export "handle" (func $f)))
+  (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+    (canon lift (core func $drops "handle")))
+  (instance $handler (export "handle" (func $handle)))
   (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
 
 #[tokio::test]
@@ -127,8 +136,6 @@ async fn an_app_that_can_not_be_rewound_is_not_deployed_and_told_why() {
         .app_config("p3", REWIND)
         .bytes("drops", &wat::parse_str(DROPS).expect("the text of a component"))
         .app_config("drops", REWIND)
-        .app("auto", "hello")
-        .app_config("auto", "reset = \"auto\"")
         .app("cached", "hello")
         .app_config("cached", "mode = \"cached\"\nreset = \"rewind\"")
         .start()
@@ -142,8 +149,36 @@ async fn an_app_that_can_not_be_rewound_is_not_deployed_and_told_why() {
     );
     assert!(problem.ends_with("use reset = \"replace\""), "{problem}");
     assert!(host.problem("cached").contains("mode cached keeps no instances"), "{}", host.problem("cached"));
-    let release = host.app("auto").release.expect("a live release");
-    assert_eq!((release.reset, release.rewinds), (Reset::Replace, None));
+}
+
+/// It is served in each case, however its instances are brought back.
+#[tokio::test]
+async fn an_app_of_which_nothing_is_said_is_rewound_if_that_is_possible_and_else_replaced() {
+    let host = TestHost::builder()
+        .app("hello", "hello")
+        .app("said", "hello")
+        .app_config("said", "reset = \"replace\"")
+        .app("kept", "hello")
+        .app_config("kept", "mode = \"kept\"")
+        .app("command", "cgi-rust")
+        .app("p3", "hello-p3")
+        .bytes("drops", &wat::parse_str(DROPS).expect("the text of a component"))
+        .start()
+        .await;
+    for (app, reset) in [
+        ("hello", Reset::Rewind),
+        ("said", Reset::Replace),
+        ("kept", Reset::Replace),
+        ("command", Reset::Replace),
+        ("p3", Reset::Replace),
+        ("drops", Reset::Replace),
+    ] {
+        let release = host.app(app).release.unwrap_or_else(|| panic!("{app} is live"));
+        assert_eq!((release.reset, release.rewinds.is_some()), (reset, reset == Reset::Rewind), "{app}");
+        let status = host.get(&format!("/{app}")).await.status.as_u16();
+        assert_eq!(status, if app == "drops" { 502 } else { 200 }, "{app}");
+    }
+    host.settled("drops").await;
 }
 
 #[tokio::test]

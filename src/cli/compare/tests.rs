@@ -22,7 +22,7 @@ fn an_app_alone_is_compared_for_less_than_a_minute_in_the_modes_there_are() {
     assert_eq!(options.duration, Duration::from_secs(45));
     assert_eq!(
         options.modes,
-        [Variant::Resident, Variant::Kept, Variant::Rewind, Variant::Pooled, Variant::Cached, Variant::Cold]
+        [Variant::Resident, Variant::Kept, Variant::Pooled, Variant::Replace, Variant::Cached, Variant::Cold]
     );
     assert_eq!((options.requests[0].method.clone(), options.requests[0].path.as_str()), (Method::GET, "/"));
     assert_eq!((options.requests.len(), options.rate, options.against.len()), (1, None, 0));
@@ -67,7 +67,7 @@ fn several_requests_a_rate_and_other_servers_are_the_users() {
 #[test]
 fn a_mode_is_compared_once_and_unknown_ones_are_refused() {
     assert_eq!(options(&["x", "--modes", "cold,kept,cold"]).modes, [Variant::Cold, Variant::Kept]);
-    assert!(refused(&["--modes", "warm"]).contains("cold, cached, pooled, rewind, kept, resident, or all"));
+    assert!(refused(&["--modes", "warm"]).contains("cold, cached, replace, pooled, kept, resident, or all"));
 }
 
 #[test]

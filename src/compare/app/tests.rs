@@ -70,9 +70,9 @@ fn an_apps_own_settings_hold_but_for_mode_route_and_what_the_mode_has_not() {
         assert_eq!(std::fs::read(place.folder.join("hello.wasm")).unwrap(), b"bytes");
         read_table(&place.folder.join("hello.toml")).unwrap()
     };
-    let pooled =
-        "mode = \"pooled\"\nreset = \"replace\"\nmin_instances = 3\nmemory_limit = \"1MiB\"\nenv.A = \"b\"";
+    let pooled = "mode = \"pooled\"\nmin_instances = 3\nmemory_limit = \"1MiB\"\nenv.A = \"b\"";
     assert_eq!(laid_out(Variant::Pooled), table(pooled));
+    assert_eq!(laid_out(Variant::Replace), table(&format!("reset = \"replace\"\n{pooled}")));
     assert_eq!(laid_out(Variant::Cold), table("mode = \"cold\"\nmemory_limit = \"1MiB\"\nenv.A = \"b\""));
     assert_eq!(app.ignored_keys(Variant::Cold), ["path", "min_instances"]);
     assert_eq!(app.ignored_keys(Variant::Pooled), ["path"]);

@@ -76,7 +76,7 @@ fn every_colour_of_text_stands_out_from_the_paper_in_light_and_dark() {
         };
         let paper = colour("paper");
         for name in
-            ["ink", "soft", "cold", "cached", "pooled", "rewind", "kept", "resident", "native", "other"]
+            ["ink", "soft", "cold", "cached", "replace", "pooled", "kept", "resident", "native", "other"]
         {
             let (high, low) = (colour(name).max(paper), colour(name).min(paper));
             let contrast = (high + 0.05) / (low + 0.05);

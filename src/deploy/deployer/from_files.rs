@@ -129,7 +129,7 @@ impl Deployer {
             file: relative(&found.wasm.path).display().to_string(),
             wasm: files.wasm,
             config: config.map(|(stamp, text)| (relative(&stamp.path).into_boxed_path(), text)),
-            public: files.public,
+            public: files.public.map(Arc::new),
             asked,
             // What was live when the host ended is the same release.
             number: number.filter(|_| is_new),

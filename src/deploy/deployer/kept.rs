@@ -63,7 +63,7 @@ pub(super) async fn build(
         file: kept.file,
         wasm,
         config: config_file.zip(config),
-        public,
+        public: public.map(Arc::new),
         asked: Asked::default(),
         number,
     };

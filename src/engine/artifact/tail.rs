@@ -19,6 +19,8 @@ pub struct Tail {
     pub manifest: Option<Manifest>,
     /// What has come of preloading, where that was asked for.
     pub preload: Option<Verdict>,
+    /// Why there is no code: the component can't be instrumented. So it is not tried again.
+    pub ineligible: Option<String>,
 }
 
 impl Tail {
@@ -75,7 +77,12 @@ mod tests {
         let manifest =
             Manifest { memories: 1, handles: Some(2), globals: 0x0102_0304, tables: u32::MAX, droppable: 5 };
         let preload = Some(Verdict::refused("no"));
-        for tail in [Tail::default(), Tail { manifest: Some(manifest), preload }] {
+        let ineligible = Some("a reason".to_owned());
+        for tail in [
+            Tail::default(),
+            Tail { manifest: Some(manifest), preload, ineligible: None },
+            Tail { ineligible, ..Tail::default() },
+        ] {
             let payload = tail.append(b"code".to_vec());
             assert_eq!(Tail::split(&payload).expect("long enough"), (b"code".as_slice(), tail.clone()));
             let mut file = tempfile::tempfile().expect("a file");

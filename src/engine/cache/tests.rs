@@ -306,3 +306,22 @@ fn leftovers_of_a_crash_are_removed_but_nothing_else() {
     CodeCache::open(&fixture.dir, ROOMY).unwrap();
     assert_eq!(fixture.names().len(), 4);
 }
+
+#[test]
+fn that_an_app_can_not_be_instrumented_is_kept_in_the_place_of_its_code() {
+    let fixture = Fixture::new(ROOMY);
+    let ask = |compile: &mut dyn FnMut() -> Result<Vec<u8>, CompileError>| {
+        let asked = fixture.cache.code_with(&engine(), CodeKind::Instrumented, &module(1).1, compile);
+        asked.map(|_| ()).expect_err("it can't be instrumented")
+    };
+    let ineligible = CompileError::Ineligible("it has shared memory".to_owned());
+    assert_eq!(ask(&mut || Err(ineligible.clone())), ineligible);
+    assert_eq!(ask(&mut || panic!("it is not tried again")), ineligible);
+    // A torn one is.
+    let name = fixture.names().pop().expect("one file");
+    let path = fixture.dir.join(name);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, b"torn").unwrap();
+    assert_eq!(ask(&mut || Err(CompileError::Stopped)), CompileError::Stopped);
+    assert_eq!(fixture.names(), [""; 0]);
+}

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::canaries::{ALL, Probe, Told, state, varying};
-use super::{SETTINGS, Set};
+use super::{Set, WAYS};
 use crate::support::TestHost;
 
 const HOSTS_OWN: &str = "the host's own";
@@ -42,12 +42,17 @@ async fn after_each_ending_every_instance_is_as_new_in_each_mode_with_each_setti
 /// What differs between two instances is just what has to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_instances_draw_the_same_random_number_and_time_goes_on() {
-    let host = start(Mode::Pooled, |_| {}).await;
+    for reset in ["auto", "replace"] {
+        no_two_are_alike(&start(Mode::Pooled, reset, |_| {}).await).await;
+    }
+}
+
+async fn no_two_are_alike(host: &TestHost) {
     let mut seen = std::collections::HashSet::new();
     for probe in ALL.iter().filter(|probe| probe.told != Told::Nothing) {
         for _ in 0..100 {
             let before = nanos();
-            let (random, clock) = varying(&probe.ask(&host, None).await);
+            let (random, clock) = varying(&probe.ask(host, None).await);
             assert!(!random.is_empty() && !clock.is_empty(), "{} tells neither", probe.app);
             for number in random {
                 assert!(seen.insert(number.clone()), "{}: {number} was drawn before", probe.app);
@@ -62,18 +67,20 @@ async fn no_two_instances_draw_the_same_random_number_and_time_goes_on() {
 }
 
 async fn after_each_ending(mode: Mode, settings: impl Fn(&str) -> bool) {
-    for (name, set) in SETTINGS.into_iter().filter(|(name, _)| settings(name)) {
-        let host = start(mode, set).await;
+    // A mode without a pool resets nothing.
+    let ways = WAYS.into_iter().filter(|(_, reset, _)| mode == Mode::Pooled || *reset != "auto");
+    for (name, reset, set) in ways.filter(|(name, ..)| settings(name)) {
+        let host = start(mode, reset, set).await;
         let told = ALL.iter().filter(|probe| probe.told != Told::Nothing);
         let with = format!("{mode}, {name}");
         join_all(told.map(|probe| each_ending(&host, probe, &with))).await;
     }
 }
 
-async fn start(mode: Mode, set: Set) -> TestHost {
+async fn start(mode: Mode, reset: &str, set: Set) -> TestHost {
     // One instance: each request is in the place of the one before it.
     let config = format!(
-        "[defaults]\nmode = \"{mode}\"\nmax_instances = 1\nmemory_limit = \"4MiB\"\ncpu_time = \"500ms\"\n\
+        "[defaults]\nmode = \"{mode}\"\nreset = \"{reset}\"\nmax_instances = 1\nmemory_limit = \"4MiB\"\ncpu_time = \"500ms\"\n\
          request_timeout = \"3s\"\nqueue_timeout = \"60s\"\n"
     );
     let builder = TestHost::builder().settings(set).config(&config);

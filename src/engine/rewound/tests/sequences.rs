@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use wasmtime::Store;
-use wasmtime::component::{Component, InstancePre, Linker, TypedFunc};
+use wasmtime::component::{Component, InstancePre, Linker, Resource, ResourceType, TypedFunc};
+use wasmtime::{Store, StoreContextMut};
 
 use super::{EXPORTS, now};
 use crate::engine::rewound::{Exports, Handles, Images, Rewinder};
@@ -24,41 +24,46 @@ const LONGEST: usize = 6;
 
 struct Subject<'e> {
     engine: &'e wasmtime::Engine,
-    pre: InstancePre<()>,
+    pre: InstancePre<Held>,
     exports: Exports,
-    had: u32,
+    /// Handles that there may have been at once, where it makes them itself.
+    own: Option<u32>,
     images: Images,
 }
 
+/// What the host gives a handle to.
+struct Given;
+
+/// How many of those a guest has, and had at once at most since it was put back.
+#[derive(Default)]
+struct Held {
+    now: u32,
+    most: u32,
+}
+
 struct Made {
-    store: Store<()>,
+    store: Store<Held>,
     functions: Vec<TypedFunc<(), (u32,)>>,
     rewinder: Rewinder,
 }
 
 impl<'e> Subject<'e> {
     fn of(engine: &'e wasmtime::Engine, seed: u64) -> Subject<'e> {
-        let wasm = wat::parse_str(component(seed)).expect("the text of a component");
+        let wasm = wat::parse_str(component(seed, seed.is_multiple_of(2))).expect("the text of a component");
         let instrumented = prepare::for_rewind(&wasm).expect("nothing but what can be put back");
         let component = Component::new(engine, &instrumented.wasm).expect("a valid component");
-        let pre = Linker::new(engine).instantiate_pre(&component).expect("no imports");
+        let pre = linker(engine).instantiate_pre(&component).expect("no other imports");
         let number = |number: u32| usize::try_from(number).expect("small");
         let manifest = instrumented.manifest;
         let exports = Exports { memories: number(manifest.memories), ..EXPORTS };
-        Subject {
-            engine,
-            pre,
-            exports,
-            had: manifest.handles.expect("some of its own"),
-            images: Images::default(),
-        }
+        Subject { engine, pre, exports, own: manifest.handles, images: Images::default() }
     }
 
     fn make(&self) -> Made {
-        let mut store = Store::new(self.engine, ());
-        store.set_max_component_handles(self.had as usize + 1);
+        let mut store = Store::new(self.engine, Held::default());
+        store.set_max_component_handles(self.own.map_or(1000, |own| own as usize + 1));
         store.set_epoch_deadline(u64::MAX / 2);
-        let had = |(): &mut ()| self.had;
+        let had = |held: &mut Held| self.own.unwrap_or(held.most);
         let made = now(Rewinder::instantiate(&mut store, &self.pre, &self.exports, &self.images, had));
         let (instance, rewinder) = made.expect("an instance");
         let function = |at| instance.get_typed_func(&mut store, format!("f{at}")).expect("a function");
@@ -82,14 +87,46 @@ impl Made {
     }
 }
 
+fn linker(engine: &wasmtime::Engine) -> Linker<Held> {
+    let mut linker = Linker::<Held>::new(engine);
+    let mut host = linker.instance("host").expect("a name");
+    let dropped = |mut store: StoreContextMut<'_, Held>, _| {
+        store.data_mut().now -= 1;
+        Ok(())
+    };
+    host.resource("r", ResourceType::host::<Given>(), dropped).expect("a name");
+    let make = |mut store: StoreContextMut<'_, Held>, (rep,): (u32,)| {
+        let held = store.data_mut();
+        held.now += 1;
+        held.most = held.most.max(held.now);
+        Ok((Resource::<Given>::new_own(rep),))
+    };
+    host.func_wrap("make", make).expect("a name");
+    linker
+}
+
+/// Where handles come from: the component has a resource of its own.
+const OWN: &str = r#"
+    (type $r (resource (rep i32)))
+    (core func $new (canon resource.new $r))"#;
+
+/// The same: the host gives them.
+const GIVEN: &str = r#"
+    (import "host" (instance $host
+        (export "r" (type $r (sub resource)))
+        (export "make" (func (param "rep" u32) (result (own $r))))))
+    (alias export $host "r" (type $r))
+    (core func $new (canon lower (func $host "make")))"#;
+
 /// A component with a memory, globals, a table and handles, and functions that write and read these, as does its start.
-fn component(seed: u64) -> String {
+fn component(seed: u64, makes_handles: bool) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut functions = String::new();
     for at in 0..=FUNCTIONS {
         let name =
             if at == FUNCTIONS { "$start".to_owned() } else { format!("(export \"f{at}\") (result i32)") };
-        let _ = write!(functions, "(func {name} (local $acc i32) (local $r i32)");
+        let _ =
+            write!(functions, "(func {name} (local $acc i32) (local $r i32) (local $s i32) (local $t i32)");
         for _ in 0..random.usize(1..=STEPS) {
             functions += &step(&mut random, at < FUNCTIONS);
         }
@@ -99,8 +136,7 @@ fn component(seed: u64) -> String {
         .map(|at| format!("(func (export \"f{at}\") (result u32) (canon lift (core func $i \"f{at}\")))"));
     format!(
         r#"(component
-            (type $r (resource (rep i32)))
-            (core func $new (canon resource.new $r))
+            {handles}
             (core func $drop (canon resource.drop $r))
             (core module $m
                 (import "r" "new" (func $new (param i32) (result i32)))
@@ -121,6 +157,7 @@ fn component(seed: u64) -> String {
                 (export "new" (func $new)) (export "drop" (func $drop))))))
             {})"#,
         lifted.collect::<String>(),
+        handles = if makes_handles { OWN } else { GIVEN },
         pages = random.u32(1..=3),
     )
 }
@@ -156,7 +193,22 @@ fn step(random: &mut fastrand::Rng, may_trap: bool) -> String {
         12 => see(&format!("(ref.is_null (table.get $t (i32.const {entry})))")),
         // Often a trap.
         13 if may_trap => see(&format!("(call_indirect $t (result i32) (i32.const {}))", entry % 3)),
-        _ => format!("(local.set $r (call $new (i32.const 0))) (call $drop (local.get $r)) {}", see("(local.get $r)")),
+        _ => {
+            let mut made = vec!["$r", "$s", "$t"];
+            made.truncate(random.usize(1..=3));
+            let mut text = String::new();
+            for local in &made {
+                let _ = write!(text, "(local.set {local} (call $new (i32.const 5)))");
+                text += &see(&format!("(local.get {local})"));
+            }
+            random.shuffle(&mut made);
+            // Now and then one is left.
+            let left = usize::from(may_trap && random.u8(..) < 20);
+            for local in &made[left..] {
+                let _ = write!(text, "(call $drop (local.get {local}))");
+            }
+            text
+        }
     }
 }
 
@@ -198,7 +250,11 @@ fn try_out_with(sequences: usize, each: usize, change: impl Fn(&mut Rewinder)) -
             assert_eq!(outcomes, new, "seed {seed}, {sequence:?}");
             tally.sequences += 1;
             change(&mut used.rewinder);
-            let handles = Handles { had: subject.had, beyond: 1 };
+            let Held { most, .. } = std::mem::take(used.store.data_mut());
+            let handles = match subject.own {
+                Some(had) => Handles { had, beyond: 1 },
+                None => Handles { had: most, beyond: random.u32(..5) },
+            };
             let rewound = if is_well { used.rewinder.rewind(&mut used.store, handles).ok() } else { None };
             match rewound {
                 Some(pages) => {
