@@ -289,9 +289,14 @@ impl Factory {
         self
     }
 
-    /// Its instances are rewound, and should not be any more: they have to be made again as others are.
+    /// Its instances are rewound, and must not be any more: they have to be made again as others are.
     pub fn is_outdated(&self) -> bool {
         self.way_of_reset() == Reset::Rewind && !self.engines.may_rewind()
+    }
+
+    /// Its instances are rewound, and others would cost less: that is no reason to be without any.
+    pub fn is_better_replaced(&self) -> bool {
+        self.way_of_reset() == Reset::Rewind && self.rewinds.are_given_up()
     }
 
     /// How its instances are brought back.
@@ -326,7 +331,10 @@ impl Factory {
     ) -> wasmtime::Result<Factory> {
         let source = match &self.source {
             CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
-            CodeSource::Linked(code) if code.reset() == Reset::Rewind && !engines.may_rewind() => {
+            CodeSource::Linked(code)
+                if code.reset() == Reset::Rewind
+                    && (!engines.may_rewind() || self.rewinds.are_given_up()) =>
+            {
                 CodeSource::Linked(code.replaced()?)
             }
             CodeSource::Linked(code) => CodeSource::Linked(code.moved(engines, load)?),

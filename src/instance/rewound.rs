@@ -8,7 +8,7 @@
 mod leftovers;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -20,8 +20,9 @@ use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use super::factory::component_linker;
 use super::limits::Limits;
-use super::state::HostState;
+use super::state::{HostState, InstancePolicy};
 use super::{Entry, Instance};
+use crate::config;
 use crate::engine::Engines;
 use crate::engine::rewound::{Exports, Handles, Images, NotRewound, Rewinder};
 use crate::prepare::instrument::{DROP, LEFT, MOST_LEFT, Manifest, REWIND, SAVE};
@@ -193,7 +194,9 @@ pub struct Rewinds {
     guesses: Mutex<Guesses>,
     failed: AtomicU64,
     differing: AtomicU64,
-    /// Told when rewind is no longer to be trusted.
+    /// Most could not be put back, and nobody had said that they should be.
+    given_up: AtomicBool,
+    /// Told when rewind is no longer to be trusted, or given up for these instances.
     pub(super) distrusted: Arc<Notify>,
 }
 
@@ -237,13 +240,19 @@ impl Rewinds {
             }
             Err(unclean) => {
                 instance.rewound = None;
-                self.note(&instance.policy.app, &unclean, engines);
+                self.note(&instance.policy, &unclean, engines);
                 false
             }
         }
     }
 
-    fn note(&self, app: &Arc<str>, unclean: &Unclean, engines: &Engines) {
+    /// Whether instances that are put back should be made otherwise from now on.
+    pub(super) fn are_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
+    }
+
+    fn note(&self, policy: &InstancePolicy, unclean: &Unclean, engines: &Engines) {
+        let (app, is_choice) = (&policy.app, policy.config.reset == config::Reset::Auto);
         let (failed, done) = (self.failed.fetch_add(1, Relaxed) + 1, self.done.load(Relaxed));
         if let Unclean::Differs { .. } = unclean {
             self.differing.fetch_add(1, Relaxed);
@@ -254,6 +263,12 @@ impl Rewinds {
                 );
                 self.distrusted.notify_one();
             }
+        } else if failed == MANY_FAILURES && done < failed && is_choice {
+            tracing::info!(
+                %app, "its instances can mostly not be rewound, so from now on they are replaced: {unclean}"
+            );
+            self.given_up.store(true, Relaxed);
+            self.distrusted.notify_one();
         } else if failed == MANY_FAILURES && done < failed {
             tracing::warn!(
                 %app, "its instances can mostly not be rewound and are replaced, which costs more than reset = \

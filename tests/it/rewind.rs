@@ -181,6 +181,29 @@ async fn an_app_of_which_nothing_is_said_is_rewound_if_that_is_possible_and_else
     host.settled("drops").await;
 }
 
+/// It leaves more handles than can be dropped for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_whose_instances_mostly_can_not_be_rewound_is_replaced_from_then_on() {
+    let host = TestHost::builder().app("leaker", "leaker").app("said", "leaker").app_config("said", REWIND);
+    let host = host.start().await;
+    let reset = |app: &str| host.app(app).release.expect("a live release").reset;
+    assert_eq!((reset("leaker"), reset("said")), (Reset::Rewind, Reset::Rewind));
+    // It serves on meanwhile.
+    let mut asked = 0;
+    while reset("leaker") == Reset::Rewind {
+        assert_eq!(host.get("/leaker?n=100").await.text(), "leaked=100\n");
+        asked += 1;
+        assert!(asked < 20_000, "it is rewound for ever");
+    }
+    for _ in 0..300 {
+        assert_eq!(host.get("/said?n=100").await.text(), "leaked=100\n");
+    }
+    host.settled("said").await;
+    assert_eq!(rewinds(&host, "said"), RewindStatus { failed: 300, ..RewindStatus::default() });
+    assert_eq!(host.get("/leaker?n=100").await.text(), "leaked=100\n");
+    host.settled("leaker").await;
+}
+
 #[tokio::test]
 async fn where_nothing_is_to_be_rewound_it_is_replaced_and_shown() {
     let builder = TestHost::builder().settings(|settings| settings.rewind = false);

@@ -1,5 +1,5 @@
 //! Making live releases again in other engines, when those that they are in are no longer to be used; or in the same
-//! ones, when they were rewound and are no longer to be.
+//! ones, when they were rewound and are no longer to be, or had better not be: these serve on until then.
 
 use std::sync::Arc;
 
@@ -20,10 +20,11 @@ impl Deployer {
     /// so one of the two sees the other.
     pub(super) fn move_if_needed(&mut self, release: &Arc<Release>) {
         let factory = release.pool.manager();
-        if self.builder.engines.are(factory.engines()) && !factory.is_outdated() {
+        if !self.builder.engines.are(factory.engines()) || factory.is_outdated() {
+            release.pool.close();
+        } else if !factory.is_better_replaced() {
             return;
         }
-        release.pool.close();
         let (builder, from) = (self.builder.clone(), release.clone());
         self.jobs.spawn(async move {
             let result = builder.moved(&from).await;
