@@ -343,12 +343,10 @@ fn decide_reset(
         return Ok(Reset::Replace);
     }
     match (config.reset, kind) {
+        (config::Reset::Auto, _) if choice == Choice::Replace => return Ok(Reset::Replace),
         (config::Reset::Rewind | config::Reset::Auto, Kind::Http02) => {}
         (config::Reset::Rewind, _) => return Err(DeployError::Reset(kind)),
         (config::Reset::Replace | config::Reset::Auto, _) => return Ok(Reset::Replace),
-    }
-    if config.reset == config::Reset::Auto && choice == Choice::Replace {
-        return Ok(Reset::Replace);
     }
     Ok(if engines.proves_rewind() { Reset::Rewind } else { Reset::Replace })
 }

@@ -332,8 +332,7 @@ impl Factory {
         let source = match &self.source {
             CodeSource::Cold(code) => CodeSource::Cold(code.clone()),
             CodeSource::Linked(code)
-                if code.reset() == Reset::Rewind
-                    && (!engines.may_rewind() || self.rewinds.are_given_up()) =>
+                if self.is_better_replaced() || code.reset() == Reset::Rewind && !engines.may_rewind() =>
             {
                 CodeSource::Linked(code.replaced()?)
             }

@@ -25,7 +25,7 @@ use super::{Entry, Instance};
 use crate::config;
 use crate::engine::Engines;
 use crate::engine::rewound::{Exports, Handles, Images, NotRewound, Rewinder};
-use crate::prepare::instrument::{DROP, LEFT, MOST_LEFT, Manifest, REWIND, SAVE};
+use crate::prepare::instrument::{DROP, LEFT, Manifest, REWIND, SAVE};
 use leftovers::Guesses;
 
 /// What took no longer than this the last time is done by the task that ends the lease: its connection's next request has
@@ -159,9 +159,6 @@ impl Rewound {
         had: u32,
         rewinds: &Rewinds,
     ) -> Result<(), Unclean> {
-        if had > MOST_LEFT {
-            return Err(Unclean::Resources);
-        }
         let types = store.data_mut().types_of_resources();
         let mut left = self.rewinder.left(store, had)?;
         // The highest first: what was made later may hang on what was there before.
@@ -252,7 +249,7 @@ impl Rewinds {
     }
 
     fn note(&self, policy: &InstancePolicy, unclean: &Unclean, engines: &Engines) {
-        let (app, is_choice) = (&policy.app, policy.config.reset == config::Reset::Auto);
+        let app = &policy.app;
         let (failed, done) = (self.failed.fetch_add(1, Relaxed) + 1, self.done.load(Relaxed));
         if let Unclean::Differs { .. } = unclean {
             self.differing.fetch_add(1, Relaxed);
@@ -263,19 +260,19 @@ impl Rewinds {
                 );
                 self.distrusted.notify_one();
             }
-        } else if failed == MANY_FAILURES && done < failed && is_choice {
+        } else if failed != MANY_FAILURES || done >= failed {
+            tracing::debug!(%app, "an instance was not rewound: {unclean}");
+        } else if policy.config.reset == config::Reset::Auto {
             tracing::info!(
                 %app, "its instances can mostly not be rewound, so from now on they are replaced: {unclean}"
             );
             self.given_up.store(true, Relaxed);
             self.distrusted.notify_one();
-        } else if failed == MANY_FAILURES && done < failed {
+        } else {
             tracing::warn!(
                 %app, "its instances can mostly not be rewound and are replaced, which costs more than reset = \
                 \"replace\" does: {unclean}"
             );
-        } else {
-            tracing::debug!(%app, "an instance was not rewound: {unclean}");
         }
     }
 }

@@ -84,21 +84,18 @@ impl<M: Manager> Held<M> {
         let pool = &self.place.pool;
         let ended = pool.with(|books| books.slots.end(end, pool.budget.wanted(pool.id)));
         match ended {
-            Ended::Keep => {
-                self.put();
-                // Last, so that who waits for it finds what was put back.
-                drop(turn);
-            }
+            Ended::Keep => self.put(),
             Ended::Reset => {
                 self.place.phase = Phase::Resetting;
-                self.reset_soon(turn);
+                return self.reset_soon(turn);
             }
             Ended::Discard => {
                 self.place.phase = Phase::Leaving;
                 self.discard();
-                drop(turn);
             }
         }
+        // Last, so that who waits for it finds what was put back.
+        drop(turn);
     }
 }
 
