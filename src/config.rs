@@ -397,6 +397,8 @@ pub struct Server {
     pub error_detail: bool,
     /// Requests taken on one HTTP/2 connection at once.
     pub max_streams: u32,
+    /// Stay awake for a moment when a client is likely to send its next request at once.
+    pub busy_poll: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -440,6 +440,7 @@ fn limits(config: &HostConfig) -> Limits {
         write_timeout: server.write_timeout,
         max_header_bytes: server.max_header_bytes,
         max_streams: server.max_streams,
+        busy_poll: server.busy_poll,
         ..Limits::default()
     }
 }

@@ -92,6 +92,7 @@ fn server(mut table: Table<'_>, overrides: &Overrides) -> Server {
         drain_timeout: time(&mut table, "drain_timeout", 0, DAY, 30 * SECOND),
         error_detail: value(table.get("error_detail", values::boolean)).unwrap_or(false),
         max_streams: to_u32(count(&mut table, "max_streams", 1, 100_000, 100)),
+        busy_poll: value(table.get("busy_poll", values::boolean)).unwrap_or(true),
     };
     table.finish();
     server

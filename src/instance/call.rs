@@ -91,35 +91,41 @@ impl Instance {
     /// # Errors
     /// A trap, an exhausted limit, or an exit with a failure: the instance is spoiled.
     pub async fn call(&mut self, request: GuestRequest, answer: Sender) -> wasmtime::Result<()> {
-        let abi = self.abi();
-        let Instance { store, entry, policy, .. } = self;
+        let Instance { store, entry, .. } = &mut *self;
         store.data().log.begin(request.id);
         store.data_mut().limits.refused = false;
         // The one from its making has passed while it was idle: the guest would be interrupted before it does anything.
         store.set_epoch_deadline(1);
         match entry {
             Entry::Http02(proxy) => call_http02(store, proxy, request, answer).await,
-            Entry::Http03(service) => call_http03(store, service, request, answer).await,
+            // Boxed, as the next one: the future of the most common kind would else be as large as the largest.
+            Entry::Http03(service) => Box::pin(call_http03(store, service, request, answer)).await,
             Entry::CommandModule(_) | Entry::CommandComponent(_) => {
-                let (stdout, end, reader) = pipe();
-                let variables = variables(&request, &policy.config.env);
-                let arguments = cgi::arguments(request.client.mount.prefix());
-                store.data_mut().renew_wasi(abi, policy.config.resource_limit, |wasi| {
-                    wasi.envs(&variables).args(&arguments).stdout(stdout);
-                    match request.body {
-                        GuestBody::Whole(bytes) => wasi.stdin(MemoryInputPipe::new(bytes)),
-                        GuestBody::Streaming(body) => wasi.stdin(stdin(body)),
-                    };
-                });
-                let run = async {
-                    run_command(store, entry).await?;
-                    end.finish();
-                    Ok(())
-                };
-                // An early end of the guest in a trap ends both: what it printed so far is no answer.
-                tokio::try_join!(run, read_answer(reader, answer)).map(|_| ())
+                Box::pin(self.call_command(request, answer)).await
             }
         }
+    }
+
+    async fn call_command(&mut self, request: GuestRequest, answer: Sender) -> wasmtime::Result<()> {
+        let abi = self.abi();
+        let Instance { store, entry, policy, .. } = self;
+        let (stdout, end, reader) = pipe();
+        let variables = variables(&request, &policy.config.env);
+        let arguments = cgi::arguments(request.client.mount.prefix());
+        store.data_mut().renew_wasi(abi, policy.config.resource_limit, |wasi| {
+            wasi.envs(&variables).args(&arguments).stdout(stdout);
+            match request.body {
+                GuestBody::Whole(bytes) => wasi.stdin(MemoryInputPipe::new(bytes)),
+                GuestBody::Streaming(body) => wasi.stdin(stdin(body)),
+            };
+        });
+        let run = async {
+            run_command(store, entry).await?;
+            end.finish();
+            Ok(())
+        };
+        // An early end of the guest in a trap ends both: what it printed so far is no answer.
+        tokio::try_join!(run, read_answer(reader, answer)).map(|_| ())
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Cores {
     busy: Mutex<Vec<Weak<Load>>>,
     lane: Lane,
     /// Threads that the busy pools leave to the slow lane now.
-    left: AtomicU32,
+    pub(super) left: AtomicU32,
     /// A thread was seen that has no rest.
     without_rest: AtomicBool,
 }
@@ -102,11 +102,12 @@ impl Cores {
         turns(self.threads(), weight, self.weight.load(Relaxed))
     }
 
-    /// The same for one whose requests run in the serving threads: none, where these are left to the slow lane.
-    pub(super) fn turns_beside_lane(&self, weight: u32) -> u32 {
+    /// The same for one whose requests run in the serving threads, so many of them on each at once: none, where these are
+    /// left to the slow lane.
+    pub(super) fn turns_beside_lane(&self, weight: u32, each: u32) -> u32 {
         let left = self.left.load(SeqCst);
         if left == 0 {
-            self.turns(weight)
+            self.turns(weight).saturating_mul(each)
         } else {
             self.turns(weight).min(self.threads().saturating_sub(left))
         }
@@ -234,10 +235,13 @@ mod tests {
     fn what_is_left_to_the_lane_is_taken_from_those_beside_it_alone() {
         let cores = Cores::default();
         cores.set_threads(4);
-        assert_eq!((cores.turns(1), cores.turns_beside_lane(1)), (5, 5));
+        assert_eq!(
+            (cores.turns(1), cores.turns_beside_lane(1, 1), cores.turns_beside_lane(1, 3)),
+            (5, 5, 15)
+        );
         cores.left.store(1, SeqCst);
-        assert_eq!((cores.turns(1), cores.turns_beside_lane(1)), (5, 3));
+        assert_eq!((cores.turns(1), cores.turns_beside_lane(1, 1), cores.turns_beside_lane(1, 3)), (5, 3, 3));
         cores.left.store(9, SeqCst);
-        assert_eq!(cores.turns_beside_lane(1), 0);
+        assert_eq!(cores.turns_beside_lane(1, 3), 0);
     }
 }

@@ -112,10 +112,11 @@ impl<M: Manager> Shared<M> {
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
         let now = now();
         let is_gated = self.load.is_gated(now);
-        if !is_gated && let Some(lease) = self.lease_idle(now) {
+        let yields = is_gated && gives_way(now);
+        if !yields && let Some(lease) = self.lease_idle(now) {
             return Ok(lease);
         }
-        self.lease_in_time(is_gated).await
+        self.lease_in_time(is_gated, yields).await
     }
 
     /// The fast path: one short lock, no await. None also if the request has to wait for its turn.
@@ -131,9 +132,13 @@ impl<M: Manager> Shared<M> {
         Some(lease)
     }
 
-    async fn lease_in_time(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
+    async fn lease_in_time(
+        self: &Arc<Self>,
+        is_gated: bool,
+        yields: bool,
+    ) -> Result<Lease<M>, LeaseError<M::Error>> {
         let deadline = Instant::now() + self.policy.queue_timeout;
-        match time::timeout_at(deadline, self.lease_patiently(is_gated)).await {
+        match time::timeout_at(deadline, self.lease_patiently(is_gated, yields)).await {
             Ok(result) => result,
             Err(_) => {
                 self.with(|books| books.slots.note_timed_out());
@@ -142,7 +147,11 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    async fn lease_patiently(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
+    async fn lease_patiently(
+        self: &Arc<Self>,
+        is_gated: bool,
+        mut yields: bool,
+    ) -> Result<Lease<M>, LeaseError<M::Error>> {
         let asked = match self.ask() {
             Asked::NoPermit(_) => {
                 self.budget.reclaim(self.each);
@@ -153,13 +162,17 @@ impl<M: Manager> Shared<M> {
         let grant = match asked {
             Asked::Granted(grant) => grant,
             // Cancellation safety: `Waiting` leaves the queue, and a grant that has come is passed on.
-            Asked::Queued(waiting) => waiting.answer().await?,
+            Asked::Queued(waiting) => {
+                let grant = waiting.answer().await?;
+                yields |= is_gated && gives_way(now());
+                grant
+            }
             Asked::Refused(error) | Asked::NoPermit(error) => {
                 self.with(|books| books.slots.note_refused());
                 return Err(error);
             }
         };
-        if is_gated && gives_way(now()) {
+        if yields {
             // To the end of the runtime's line, behind a look at the sockets: those who are ready ask first, so that it is
             // seen who has to wait, and those of other pools pass by. Whoever was just woken would else go before all.
             tokio::task::yield_now().await;

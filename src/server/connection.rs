@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use super::drain::DrainSignal;
 use crate::after_poll;
 use activity::{Activity, Phase};
+use busy_poll::BusyPoll;
 use preface::Protocol;
 use watch::{Times, Watch};
 
@@ -33,6 +34,7 @@ pub use check::{MAX_TARGET, Refusal, check_request, host};
 
 // What a connection is doing, and what follows from it.
 mod activity;
+mod busy_poll;
 mod watch;
 // The bytes: which protocol, where requests begin and end, how a socket ends.
 mod framing;
@@ -92,6 +94,8 @@ pub struct Limits {
     pub max_streams: u32,
     /// HTTP/2: how often a client is asked whether it is there, and how long it may take to say so.
     pub ping_interval: Duration,
+    /// A thread that has nothing to do stays awake for a moment when a client is likely to send its next request at once.
+    pub busy_poll: bool,
 }
 
 impl Default for Limits {
@@ -107,6 +111,7 @@ impl Default for Limits {
             max_header_bytes: 32 * 1024,
             max_streams: 100,
             ping_interval: Duration::from_secs(20),
+            busy_poll: true,
         }
     }
 }
@@ -178,22 +183,27 @@ impl Connection {
     }
 }
 
-async fn drive(protocol: &mut impl Drive, watch: &mut Watch) -> End {
+async fn drive(protocol: &mut impl Drive, watch: &mut Watch, busy_poll: &mut BusyPoll) -> End {
     use std::task::Poll;
     use watch::Verdict;
 
     poll_fn(|cx| {
+        let polled = busy_poll.polls();
         loop {
             // An instance that has answered is brought back when its answer is on its way.
             if let Poll::Ready(result) = after_poll::polled(|| protocol.poll_serve(cx)) {
                 return Poll::Ready(End::Served(result));
             }
-            match std::task::ready!(watch.poll(cx)) {
-                Verdict::Drain => protocol.drain(),
-                Verdict::Finish => protocol.finish(),
-                Verdict::TooSlow => return Poll::Ready(End::TooSlow),
-                Verdict::Overdue => return Poll::Ready(End::Overdue),
-                Verdict::Abort => return Poll::Ready(End::Aborted),
+            match watch.poll(cx) {
+                Poll::Pending => {
+                    busy_poll.waits(polled, cx);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Verdict::Drain) => protocol.drain(),
+                Poll::Ready(Verdict::Finish) => protocol.finish(),
+                Poll::Ready(Verdict::TooSlow) => return Poll::Ready(End::TooSlow),
+                Poll::Ready(Verdict::Overdue) => return Poll::Ready(End::Overdue),
+                Poll::Ready(Verdict::Abort) => return Poll::Ready(End::Aborted),
             }
         }
     })

@@ -39,6 +39,7 @@ pub fn patient() -> Limits {
         max_header_bytes: 16 * 1024,
         max_streams: 20,
         ping_interval: long,
+        busy_poll: true,
     }
 }
 

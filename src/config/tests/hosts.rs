@@ -83,6 +83,10 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "hostler.toml:2: server.worker_threads: expected a whole number or \"auto\"",
         ),
         (
+            "[server]\nbusy_poll = \"50us\"",
+            "hostler.toml:2: server.busy_poll: expected true or false, found a string",
+        ),
+        (
             "[server]\nerror_detail = \"yes\"",
             "hostler.toml:2: server.error_detail: expected true or false, found a string",
         ),

@@ -89,6 +89,24 @@ fn a_turn_that_is_paused_is_anothers() {
 }
 
 #[test]
+fn so_many_short_requests_may_run_at_once_as_are_brief_together() {
+    let load = load(&cores(2), 100);
+    load.set_busy(false, true);
+    assert_eq!(load.turns(), 2, "it is not known how long they take");
+    let after = |each: Duration| {
+        for _ in 0..200 {
+            load.turn().worked(each, true);
+        }
+        load.turns()
+    };
+    assert_eq!(after(Duration::from_micros(9)), 24);
+    assert_eq!(after(BRIEF / 3), 4);
+    assert_eq!(after(BRIEF), 2);
+    load.cores.left.store(1, SeqCst);
+    assert_eq!(after(Duration::from_micros(9)), 1, "the slow lane has its thread");
+}
+
+#[test]
 fn what_runs_for_long_is_for_the_slow_lane_and_so_is_all_of_a_heavy_pool_whose_requests_do() {
     let start = Instant::now();
     let load = load(&cores(1), 100);

@@ -10,6 +10,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 
 use super::activity::{Activity, Phase};
+use super::busy_poll::BusyPoll;
 use super::exchange::{Exchange, Outgoing};
 use super::framing::Framing;
 use super::socket::Socket;
@@ -26,6 +27,7 @@ impl Connection {
         let activity = Activity::new(self.drain.clone());
         let (limits, drain) = (self.limits.clone(), self.drain.clone());
         let mut watch = self.watch(activity.clone(), Phase::Reading);
+        let mut busy_poll = BusyPoll::new(activity.clone(), limits.busy_poll);
         let (peer, exchanges) = (self.peer, activity.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let begun = Exchange::begin(&exchanges, &mut request, None);
@@ -37,7 +39,7 @@ impl Connection {
             connection: builder(limits.max_header_bytes).serve_connection(TokioIo::new(socket), service),
             activity: &activity,
         };
-        let end = drive(&mut http, &mut watch).await;
+        let end = drive(&mut http, &mut watch, &mut busy_poll).await;
         // Taking the connection apart drops what is in flight.
         let busy = activity.phase() == Phase::Busy;
         let Http1 { connection, .. } = http;

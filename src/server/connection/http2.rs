@@ -16,6 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Phase};
+use super::busy_poll::BusyPoll;
 use super::exchange::{Exchange, Outgoing, Pace};
 use super::socket::Socket;
 use super::{Connection, Drive, End, Handler, Limits, drive, exchange};
@@ -39,6 +40,7 @@ impl Connection {
         let limits = self.limits.clone();
         // The preface is complete, and a client may connect long before its first request.
         let mut watch = self.watch(activity.clone(), Phase::Idle);
+        let mut busy_poll = BusyPoll::new(activity.clone(), limits.busy_poll);
         let streams =
             Streams { drain: self.drain, write_timeout: limits.write_timeout, next: Arc::default() };
         let (peer, began) = (self.peer, self.began);
@@ -52,7 +54,7 @@ impl Connection {
         let socket = Socket::new(self.stream, self.first, activity.clone(), limits.write_timeout);
         let mut http =
             Http2 { connection: builder(streams, &limits).serve_connection(TokioIo::new(socket), service) };
-        match drive(&mut http, &mut watch).await {
+        match drive(&mut http, &mut watch, &mut busy_poll).await {
             End::Served(Ok(())) | End::TooSlow | End::Overdue => activity.set_clean(),
             End::Served(Err(error)) => {
                 tracing::debug!(peer = %peer.remote, %error, "connection broken");
