@@ -50,7 +50,7 @@ const REWOUND_HANDLES: u32 = 64;
 
 /// The version of what is done in addition to an app that is to be rewound; part of its artifact's key.
 pub fn rewind_recipe() -> String {
-    format!("rewind-3, {REWOUND_HANDLES} handles")
+    format!("rewind-4, {REWOUND_HANDLES} handles")
 }
 
 /// The step that makes a checked component one whose instances can be rewound.

@@ -97,6 +97,8 @@ pub struct Deployer {
     rollbacks: BTreeMap<AppName, Rollback>,
     /// The releases on probation.
     watched: BTreeMap<AppName, Watched>,
+    /// The releases that are being made again elsewhere.
+    moving: Vec<Arc<Release>>,
     /// What was last said of each path, so that it is said once.
     said: BTreeMap<String, String>,
     progress: watch::Sender<Progress>,
@@ -139,6 +141,7 @@ impl Deployer {
             awaited: BTreeMap::new(),
             rollbacks: BTreeMap::new(),
             watched: BTreeMap::new(),
+            moving: Vec::new(),
             said: BTreeMap::new(),
             progress,
         };

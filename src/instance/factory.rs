@@ -283,9 +283,9 @@ impl Factory {
         &self.engines
     }
 
-    /// Who is told when rewind is no longer to be trusted.
-    pub fn telling(mut self, distrusted: Arc<Notify>) -> Factory {
-        self.rewinds.distrusted = distrusted;
+    /// Who is told when it [is outdated](Self::is_outdated) or [better replaced](Self::is_better_replaced).
+    pub fn telling(mut self, moves: Arc<Notify>) -> Factory {
+        self.rewinds.moves = moves;
         self
     }
 

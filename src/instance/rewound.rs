@@ -25,7 +25,7 @@ use super::{Entry, Instance};
 use crate::config;
 use crate::engine::Engines;
 use crate::engine::rewound::{Exports, Handles, Images, NotRewound, Rewinder};
-use crate::prepare::instrument::{DROP, LEFT, Manifest, REWIND, SAVE};
+use crate::prepare::instrument::{DROP, LEFT, Manifest, ORDER, REWIND, SAVE};
 use leftovers::Guesses;
 
 /// What took no longer than this the last time is done by the task that ends the lease: its connection's next request has
@@ -70,10 +70,27 @@ pub enum Unclean {
     #[error("a resource that its guest kept is of another type than was thought")]
     WrongGuess,
     #[error("{0}")]
-    NotRewound(#[from] NotRewound),
-    /// Should never be.
-    #[error("byte {byte} of its memory {memory} is not as it was first ready")]
-    Differs { memory: usize, byte: usize },
+    NotRewound(NotRewound),
+    #[error("{0}")]
+    Differs(#[from] Difference),
+}
+
+/// How an instance that was put back is not as it was first ready: it should never be.
+#[derive(Debug, thiserror::Error)]
+pub enum Difference {
+    #[error("byte {byte} of its memory {memory} is another")]
+    Byte { memory: usize, byte: usize },
+    #[error("its handles come in another order, since it had more of them than was thought")]
+    Handles,
+}
+
+impl From<NotRewound> for Unclean {
+    fn from(reason: NotRewound) -> Unclean {
+        match reason {
+            NotRewound::Refused(bits) if bits & ORDER != 0 => Unclean::Differs(Difference::Handles),
+            reason => Unclean::NotRewound(reason),
+        }
+    }
 }
 
 impl RewoundCode {
@@ -133,7 +150,7 @@ impl Instance {
         rewound.rewinder.rewind(store, Handles { had, beyond })?;
         let compared = if compare { rewound.rewinder.difference(store) } else { None };
         if let Some((memory, byte)) = compared {
-            return Err(Unclean::Differs { memory, byte });
+            return Err(Difference::Byte { memory, byte }.into());
         }
         store.data_mut().renew(policy, rewound.limits.clone());
         rewound.took = begun.elapsed();
@@ -193,8 +210,8 @@ pub struct Rewinds {
     differing: AtomicU64,
     /// Most could not be put back, and nobody had said that they should be.
     given_up: AtomicBool,
-    /// Told when rewind is no longer to be trusted, or given up for these instances.
-    pub(super) distrusted: Arc<Notify>,
+    /// Told when instances that were rewound are to be made otherwise.
+    pub(super) moves: Arc<Notify>,
 }
 
 /// A snapshot of [`Rewinds`].
@@ -251,14 +268,14 @@ impl Rewinds {
     fn note(&self, policy: &InstancePolicy, unclean: &Unclean, engines: &Engines) {
         let app = &policy.app;
         let (failed, done) = (self.failed.fetch_add(1, Relaxed) + 1, self.done.load(Relaxed));
-        if let Unclean::Differs { .. } = unclean {
+        if let Unclean::Differs(_) = unclean {
             self.differing.fetch_add(1, Relaxed);
             if engines.distrust_rewind() {
                 tracing::error!(
                     %app, "an instance was NOT rewound as it should be: {unclean}; it is dropped, and from now on \
                     all instances are replaced"
                 );
-                self.distrusted.notify_one();
+                self.moves.notify_one();
             }
         } else if failed != MANY_FAILURES || done >= failed {
             tracing::debug!(%app, "an instance was not rewound: {unclean}");
@@ -267,12 +284,28 @@ impl Rewinds {
                 %app, "its instances can mostly not be rewound, so from now on they are replaced: {unclean}"
             );
             self.given_up.store(true, Relaxed);
-            self.distrusted.notify_one();
+            self.moves.notify_one();
         } else {
             tracing::warn!(
                 %app, "its instances can mostly not be rewound and are replaced, which costs more than reset = \
                 \"replace\" does: {unclean}"
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::instrument::{HANDLES, TABLE_SIZE};
+
+    #[test]
+    fn handles_that_are_left_are_no_difference_and_ones_out_of_order_are() {
+        for (bits, differs) in
+            [(HANDLES, false), (TABLE_SIZE, false), (ORDER, true), (TABLE_SIZE | ORDER, true)]
+        {
+            let unclean = Unclean::from(NotRewound::Refused(bits));
+            assert_eq!(matches!(unclean, Unclean::Differs(_)), differs, "{bits}");
         }
     }
 }

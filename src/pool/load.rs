@@ -41,6 +41,9 @@ const BURST: u32 = 4;
 /// nobody waiting, need not queue for their turns, which would cost a sixth of what they cost in all.
 const BRIEF: Duration = Duration::from_micros(300);
 
+/// That is only so if all that are there take no longer than this on a thread: in a flood they have to queue, one by one.
+const FLOOD: Duration = Duration::from_millis(1);
+
 /// What a request takes on its thread besides its guest's time.
 const BESIDES: Duration = Duration::from_micros(15);
 
@@ -154,6 +157,10 @@ impl Load {
     /// How many requests together are brief, by what they take on the average; at least 1.
     fn brief(&self) -> u32 {
         let each = self.average.load(Relaxed).saturating_add(nanoseconds(BESIDES));
+        let there = self.queued.load(Relaxed) as u64 + u64::from(self.running.load(Relaxed));
+        if there.saturating_mul(each) > nanoseconds(FLOOD).saturating_mul(u64::from(self.cores.threads())) {
+            return 1;
+        }
         u32::try_from(nanoseconds(BRIEF) / each).unwrap_or(u32::MAX).max(1)
     }
 

@@ -25,6 +25,11 @@ impl Deployer {
         } else if !factory.is_better_replaced() {
             return;
         }
+        // It may be said once more meanwhile; and what it is moved to is looked at in its turn.
+        if self.moving.iter().any(|moving| Arc::ptr_eq(moving, release)) {
+            return;
+        }
+        self.moving.push(release.clone());
         let (builder, from) = (self.builder.clone(), release.clone());
         self.jobs.spawn(async move {
             let result = builder.moved(&from).await;
@@ -33,6 +38,7 @@ impl Deployer {
     }
 
     pub(super) fn moved(&mut self, from: &Arc<Release>, result: Result<Arc<Release>, DeployError>) {
+        self.moving.retain(|moving| !Arc::ptr_eq(moving, from));
         let live = self.registry.app(&from.app).and_then(|app| app.live);
         let is_live = live.is_some_and(|live| Arc::ptr_eq(&live, from));
         let published = result.and_then(|release| {

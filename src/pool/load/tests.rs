@@ -100,6 +100,11 @@ fn so_many_short_requests_may_run_at_once_as_are_brief_together() {
         load.turns()
     };
     assert_eq!(after(Duration::from_micros(9)), 24);
+    load.set_queued(80);
+    assert_eq!(after(Duration::from_micros(9)), 24);
+    load.set_queued(90);
+    assert_eq!(after(Duration::from_micros(9)), 2, "a flood");
+    load.set_queued(0);
     assert_eq!(after(BRIEF / 3), 4);
     assert_eq!(after(BRIEF), 2);
     load.cores.left.store(1, SeqCst);

@@ -31,6 +31,8 @@ use super::module::{MEMORY, global_name, table_name};
 pub const MEMORY_SIZE: u32 = 1;
 pub const TABLE_SIZE: u32 = 2;
 pub const HANDLES: u32 = 4;
+/// Handles beyond those that there were did not come in order: there were more than was said.
+pub const ORDER: u32 = 8;
 
 /// What a rewind does, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,10 +355,11 @@ impl Code {
         code.loop_(enc::BlockType::Empty);
         code.local_get(made).i32_const(1).i32_add().local_set(made);
         code.i32_const(0).call(self.new).local_set(handle);
+        code.local_get(made).local_get(HAD).i32_le_u().if_(enc::BlockType::Empty);
         code.local_get(handle).local_get(HAD).i32_gt_u();
-        code.local_get(handle).local_get(made).i32_ne();
-        code.local_get(made).local_get(HAD).i32_le_u().select();
         code.if_(enc::BlockType::Empty).i32_const(HANDLES.cast_signed()).return_().end();
+        code.else_().local_get(handle).local_get(made).i32_ne();
+        code.if_(enc::BlockType::Empty).i32_const(ORDER.cast_signed()).return_().end().end();
         code.local_get(made).local_get(all).i32_lt_u().br_if(0).end();
         code.loop_(enc::BlockType::Empty);
         code.local_get(made).call(self.drop);
