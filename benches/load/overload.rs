@@ -33,14 +33,14 @@ const FACTORS: [f64; 6] = [0.5, 0.8, 1.0, 1.5, 2.0, 3.0];
 #[derive(Debug, Serialize)]
 struct Found {
     case: &'static str,
-    /// Right answers a second in a closed loop.
-    capacity: f64,
     steps: Vec<Step>,
 }
 
 #[derive(Debug, Serialize)]
 struct Step {
     factor: f64,
+    /// Right answers a second in a closed loop, just before and just after: the machine is not equally fast all the time.
+    capacity: f64,
     /// Requests a second that were due, and that were sent.
     due: f64,
     sent: f64,
@@ -61,7 +61,7 @@ const CLOSED_CONNECTIONS: usize = 32;
 /// More than are served and queued: what is beyond has to be refused.
 const OPEN_CONNECTIONS: usize = 1_000;
 const WARM_UP: Duration = Duration::from_secs(1);
-const CAPACITY: Duration = Duration::from_secs(4);
+const CAPACITY: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_secs(5);
 /// Between two steps: the queue of the last one empties.
 const BREATH: Duration = Duration::from_millis(700);
@@ -75,20 +75,25 @@ pub async fn run(stage: &Stage) -> anyhow::Result<()> {
     for case in &CASES {
         let host = stage.host(&[stage.app("app", case.guest, case.config)?], "").await?;
         host.closed_loop(stage, case.path, 200, CLOSED_CONNECTIONS, WARM_UP).await?;
-        let capacity = host.closed_loop(stage, case.path, 200, CLOSED_CONNECTIONS, CAPACITY).await?.rate();
-        println!("{}: {capacity:.0} requests/s in a closed loop", case.name);
         let mut steps = Vec::new();
         for factor in FACTORS {
-            tokio::time::sleep(BREATH).await;
-            let seen = ask(stage, &host, case, capacity * factor).await?;
+            let before = capacity(stage, &host, case).await?;
+            let seen = ask(stage, &host, case, before * factor).await?;
+            let after = capacity(stage, &host, case).await?;
             note(&mut series, case, factor, &seen);
-            steps.push(Step::of(factor, capacity, &seen));
+            println!("{} at {factor}: {before:.0} and {after:.0} requests/s in a closed loop", case.name);
+            steps.push(Step::of(factor, before, f64::midpoint(before, after), &seen));
         }
-        all.push(Found { case: case.name, capacity, steps });
+        all.push(Found { case: case.name, steps });
     }
     println!("\n{}", table(&all));
     stage.write("overload", &all)?;
     stage.write_text("overload.csv", &series)
+}
+
+async fn capacity(stage: &Stage, host: &Host, case: &Case) -> anyhow::Result<f64> {
+    tokio::time::sleep(BREATH).await;
+    Ok(host.closed_loop(stage, case.path, 200, CLOSED_CONNECTIONS, CAPACITY).await?.rate())
 }
 
 async fn ask(stage: &Stage, host: &Host, case: &Case, rate: f64) -> anyhow::Result<Seen> {
@@ -96,7 +101,8 @@ async fn ask(stage: &Stage, host: &Host, case: &Case, rate: f64) -> anyhow::Resu
 }
 
 impl Step {
-    fn of(factor: f64, capacity: f64, seen: &Seen) -> Step {
+    /// `before`: the capacity of which a multiple was asked; `capacity`: that during the step.
+    fn of(factor: f64, before: f64, capacity: f64, seen: &Seen) -> Step {
         let seconds = seen.duration.as_secs_f64();
         let goodput = seen.goodput();
         let answers = seen.answers();
@@ -104,7 +110,8 @@ impl Step {
         let refused = seen.refused.len();
         Step {
             factor,
-            due: capacity * factor,
+            capacity,
+            due: before * factor,
             sent: seen.sent as f64 / seconds,
             goodput,
             goodput_to_capacity: goodput / capacity,

@@ -183,8 +183,26 @@ impl Host {
         connections: usize,
         duration: Duration,
     ) -> anyhow::Result<Outcome> {
+        let load = self.load(stage, path, status, connections, duration);
+        load.run().await.context("cannot start the load's threads")
+    }
+
+    /// The same in the background: its threads leave the processor to those that measure something else meanwhile.
+    pub async fn flood(
+        &self,
+        stage: &Stage,
+        path: &str,
+        status: u16,
+        connections: usize,
+        duration: Duration,
+    ) -> anyhow::Result<Outcome> {
+        let load = self.load(stage, path, status, connections, duration);
+        Load { gives_way: true, ..load }.run().await.context("cannot start the load's threads")
+    }
+
+    fn load(&self, stage: &Stage, path: &str, status: u16, connections: usize, duration: Duration) -> Load {
         let expected = Expected { status, body: None };
-        let load = Load {
+        Load {
             address: self.server.address(),
             asks: [Ask { method: Method::GET, request: self.request(path), expected }].into(),
             pace: Pace::Closed,
@@ -192,8 +210,8 @@ impl Host {
             duration,
             grace: GRACE,
             cores: stage.load_cores(),
-        };
-        load.run().await.context("cannot start the load's threads")
+            gives_way: false,
+        }
     }
 }
 

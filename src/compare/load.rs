@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cores::Cores;
 use super::usage;
+use crate::engine::give_way_to_all;
 
 use connection::Connection;
 pub use pace::Pace;
@@ -42,6 +43,8 @@ pub struct Load {
     pub grace: Duration,
     /// The cores of the load; all that this process has if there are none.
     pub cores: Option<Cores>,
+    /// It runs only where no other thread wants to: for what is in the background of another measurement.
+    pub gives_way: bool,
 }
 
 /// One request and its answer.
@@ -129,6 +132,9 @@ impl Load {
         if let Some(cores) = &self.cores {
             // The split was pinned to before; should it fail here, the load is only less apart than it could be.
             let _ = cores.pin_this_thread();
+        }
+        if self.gives_way {
+            give_way_to_all();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         match runtime {

@@ -166,6 +166,7 @@ async fn slice(
         duration: share.slice,
         grace: share.grace,
         cores: plan.split.load().cloned(),
+        gives_way: false,
     };
     tokio::time::sleep(BREATH).await;
     let before = target.pid.and_then(|pid| CpuReading::of(pid).ok());

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use super::thread::run_promptly;
 
+/// It only runs for a moment.
+const SLICE: Duration = Duration::from_micros(100);
+
 /// Advances the epoch of each watched engine at an interval, until it is dropped.
 pub struct EpochTicker {
     engines: Arc<Mutex<Vec<wasmtime::EngineWeak>>>,
@@ -23,7 +26,7 @@ impl EpochTicker {
         let watched = engines.clone();
         let (stop, stopped) = sync_channel::<()>(0);
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
-            run_promptly();
+            run_promptly(SLICE);
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(tick) {
                 let engines = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 for engine in engines.iter().filter_map(wasmtime::EngineWeak::upgrade) {

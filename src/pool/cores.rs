@@ -31,11 +31,16 @@ thread_local! {
 
 /// Is it time for a gated request on this thread to let others go before?
 pub(super) fn gives_way(now: Instant) -> bool {
-    let is_time = LOOKED.get().is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
+    let is_time = should_give_way(now);
     if is_time {
         LOOKED.set(Some(now));
     }
     is_time
+}
+
+/// Would it be time for that, if the request had its turn?
+pub(super) fn should_give_way(now: Instant) -> bool {
+    LOOKED.get().is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK)
 }
 
 /// A thread of the runtime that serves requests has slept and is awake again: to be called by itself. On a thread that

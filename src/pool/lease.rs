@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
-use super::cores::gives_way;
+use super::cores::{gives_way, should_give_way};
 use super::load::Turn;
 use super::maintenance::make_for_all;
 use super::shared::{Books, Grant, Handed, Held, Make, Place, Shared, Waiter, now};
@@ -112,11 +112,12 @@ impl<M: Manager> Shared<M> {
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease<M>, LeaseError<M::Error>> {
         let now = now();
         let is_gated = self.load.is_gated(now);
-        let yields = is_gated && gives_way(now);
-        if !yields && let Some(lease) = self.lease_idle(now) {
+        if !(is_gated && should_give_way(now))
+            && let Some(lease) = self.lease_idle(now)
+        {
             return Ok(lease);
         }
-        self.lease_in_time(is_gated, yields).await
+        self.lease_in_time(is_gated).await
     }
 
     /// The fast path: one short lock, no await. None also if the request has to wait for its turn.
@@ -132,13 +133,9 @@ impl<M: Manager> Shared<M> {
         Some(lease)
     }
 
-    async fn lease_in_time(
-        self: &Arc<Self>,
-        is_gated: bool,
-        yields: bool,
-    ) -> Result<Lease<M>, LeaseError<M::Error>> {
+    async fn lease_in_time(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
         let deadline = Instant::now() + self.policy.queue_timeout;
-        match time::timeout_at(deadline, self.lease_patiently(is_gated, yields)).await {
+        match time::timeout_at(deadline, self.lease_patiently(is_gated)).await {
             Ok(result) => result,
             Err(_) => {
                 self.with(|books| books.slots.note_timed_out());
@@ -147,11 +144,7 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    async fn lease_patiently(
-        self: &Arc<Self>,
-        is_gated: bool,
-        mut yields: bool,
-    ) -> Result<Lease<M>, LeaseError<M::Error>> {
+    async fn lease_patiently(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
         let asked = match self.ask() {
             Asked::NoPermit(_) => {
                 self.budget.reclaim(self.each);
@@ -162,17 +155,13 @@ impl<M: Manager> Shared<M> {
         let grant = match asked {
             Asked::Granted(grant) => grant,
             // Cancellation safety: `Waiting` leaves the queue, and a grant that has come is passed on.
-            Asked::Queued(waiting) => {
-                let grant = waiting.answer().await?;
-                yields |= is_gated && gives_way(now());
-                grant
-            }
+            Asked::Queued(waiting) => waiting.answer().await?,
             Asked::Refused(error) | Asked::NoPermit(error) => {
                 self.with(|books| books.slots.note_refused());
                 return Err(error);
             }
         };
-        if yields {
+        if is_gated && gives_way(now()) {
             // To the end of the runtime's line, behind a look at the sockets: those who are ready ask first, so that it is
             // seen who has to wait, and those of other pools pass by. Whoever was just woken would else go before all.
             tokio::task::yield_now().await;

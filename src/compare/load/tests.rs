@@ -50,6 +50,7 @@ fn load(address: SocketAddr, connections: usize) -> Load {
         duration: Duration::from_millis(200),
         grace: Duration::from_secs(10),
         cores: None,
+        gives_way: false,
     }
 }
 
