@@ -23,7 +23,7 @@ use crate::compile::{self, Compiler};
 use crate::config::{HostConfig, Policy};
 use crate::deploy::store::Store;
 use crate::deploy::{Builder, Deployer, Progress, orders};
-use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse, give_free_memory_back, run_promptly};
+use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse, give_free_memory_back};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::isolation::Record;
 use crate::machine::Machine;
@@ -416,11 +416,7 @@ fn in_use(live: &[Arc<Release>]) -> InUse {
 fn serving_runtime(threads: usize) -> anyhow::Result<Runtime> {
     let mut builder = runtime("serve", threads);
     // So that the pools see whether the processors are the scarce thing.
-    builder.on_thread_unpark(pool::thread_awoke).on_thread_start(|| {
-        pool::thread_awoke();
-        // What is in the slow lane makes room for it.
-        run_promptly(SERVING_SLICE);
-    });
+    builder.on_thread_start(pool::thread_awoke).on_thread_unpark(pool::thread_awoke);
     builder.build().context("cannot start the serve threads")
 }
 
@@ -431,9 +427,6 @@ fn runtime(name: &'static str, threads: usize) -> tokio::runtime::Builder {
     builder.thread_name(name).event_interval(EVENT_INTERVAL).enable_all();
     builder
 }
-
-/// How long a thread that serves requests runs at a stretch where others want to run, too.
-const SERVING_SLICE: Duration = Duration::from_millis(1);
 
 /// Polls of tasks between two looks at sockets and timers.
 const EVENT_INTERVAL: u32 = 13;

@@ -14,16 +14,9 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Asks the scheduler to let the calling thread run soon whenever it wakes, and for no longer than a slice at a stretch if
-/// others want to run, too. Only threads with longer slices, as they are by default (3 ms), are sure to make room for it
-/// at once: those that give way to all others, too, else go on until the kernel's clock ticks. Linux has that since 6.12;
-/// elsewhere nothing changes.
-pub fn run_promptly(slice: Duration) {
-    set_slice(slice);
-}
-
-/// Zero is for the kernel's own.
-fn set_slice(slice: Duration) {
+/// Asks the scheduler to let the calling thread run soon whenever it wakes, for it only runs for a moment then. Linux has
+/// that since 6.12; elsewhere nothing changes.
+pub(super) fn run_promptly() {
     /// `struct sched_attr` in its first version.
     #[repr(C)]
     struct SchedAttr {
@@ -36,6 +29,7 @@ fn set_slice(slice: Duration) {
         deadline: u64,
         period: u64,
     }
+    const SLICE: Duration = Duration::from_micros(100);
     // SAFETY: no pointers; the thread's own priority is asked for.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     let attr = SchedAttr {
@@ -44,7 +38,7 @@ fn set_slice(slice: Duration) {
         flags: 0,
         nice,
         priority: 0,
-        runtime: u64::try_from(slice.as_nanos()).unwrap_or_default(),
+        runtime: u64::try_from(SLICE.as_nanos()).unwrap_or_default(),
         deadline: 0,
         period: 0,
     };
@@ -63,8 +57,6 @@ pub fn give_way_to_all() {
     if let Err(error) = rustix::process::setpriority_process(None, NICEST) {
         tracing::debug!("a thread keeps its priority: {error}");
     }
-    // It may have come from one that runs promptly, and threads have that from the one that begins them.
-    set_slice(Duration::ZERO);
     // The time slice that it has begun is that of its old priority, for which no other thread is let in before.
     std::thread::yield_now();
 }

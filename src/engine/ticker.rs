@@ -10,9 +10,6 @@ use std::time::Duration;
 
 use super::thread::run_promptly;
 
-/// It only runs for a moment.
-const SLICE: Duration = Duration::from_micros(100);
-
 /// Advances the epoch of each watched engine at an interval, until it is dropped.
 pub struct EpochTicker {
     engines: Arc<Mutex<Vec<wasmtime::EngineWeak>>>,
@@ -26,7 +23,7 @@ impl EpochTicker {
         let watched = engines.clone();
         let (stop, stopped) = sync_channel::<()>(0);
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
-            run_promptly(SLICE);
+            run_promptly();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(tick) {
                 let engines = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 for engine in engines.iter().filter_map(wasmtime::EngineWeak::upgrade) {

@@ -50,8 +50,10 @@ const BESIDES: Duration = Duration::from_micros(15);
 /// A guest that has run for so long goes on in the slow lane.
 const LONG: Duration = Duration::from_millis(2);
 
-/// A pool that takes more than this part of all processors is *heavy*, until it takes less than half of that.
+/// A pool that takes more than this part of all processors is *heavy*, until it has taken less than half of that for so long.
+/// What a guest has run for is only known when it is interrupted, so in between nothing seems to be done.
 const HEAVY: f64 = 0.15;
+const LIGHT: Duration = Duration::from_millis(250);
 
 /// A heavy pool's guests are there from the start if they run for so long on the average: changing threads twice then
 /// costs a few hundredths of it.
@@ -94,6 +96,8 @@ pub struct Load {
 struct Reading {
     at: Instant,
     worked: u64,
+    /// When the pool last took as much as a heavy one.
+    heavy: Option<Instant>,
 }
 
 impl Load {
@@ -175,7 +179,7 @@ impl Load {
         let worked = self.worked.load(Relaxed);
         let was_busy = self.is_busy.load(Relaxed);
         let Some(reading) = meter.as_mut() else {
-            *meter = Some(Reading { at: now, worked });
+            *meter = Some(Reading { at: now, worked, heavy: None });
             return was_busy;
         };
         let passed = now.saturating_duration_since(reading.at);
@@ -184,10 +188,13 @@ impl Load {
         }
         let used = worked.saturating_sub(reading.worked) as f64;
         let part = used / (passed.as_nanos() as f64 * f64::from(self.cores.threads()));
-        *reading = Reading { at: now, worked };
-        let is_busy = part > if was_busy { NOT_BUSY } else { BUSY };
         let was_heavy = self.is_heavy.load(Relaxed);
-        self.is_heavy.store(part > if was_heavy { HEAVY / 2.0 } else { HEAVY }, Relaxed);
+        let is_heavy = part > if was_heavy { HEAVY / 2.0 } else { HEAVY };
+        let heavy = if is_heavy { Some(now) } else { reading.heavy };
+        *reading = Reading { at: now, worked, heavy };
+        let is_busy = part > if was_busy { NOT_BUSY } else { BUSY };
+        let lately = heavy.is_some_and(|heavy| now.saturating_duration_since(heavy) < LIGHT);
+        self.is_heavy.store(lately, Relaxed);
         self.set_busy(was_busy, is_busy);
         is_busy
     }

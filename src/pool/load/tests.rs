@@ -43,6 +43,23 @@ fn without_a_thread_that_has_no_rest_no_pool_is_gated() {
     assert!(!load.is_gated(later));
 }
 
+/// What runs in the slow lane without a break is told of at its end.
+#[test]
+fn a_pool_stays_heavy_for_a_while_after_nothing_seems_to_be_done() {
+    let start = Instant::now();
+    let load = load(&cores(1), 100);
+    for _ in 0..100 {
+        load.turn().worked(LONG_ON_AVERAGE * 2, true);
+    }
+    work(&load, start, 0, 10, 1.0);
+    assert!(load.is_for_lane());
+    let light = u64::try_from(LIGHT.as_millis()).unwrap();
+    work(&load, start, 20, light - 20, 0.0);
+    assert!(load.is_for_lane());
+    work(&load, start, light, 20, 0.0);
+    assert!(!load.is_for_lane());
+}
+
 #[test]
 fn the_weight_of_a_busy_pool_goes_with_it() {
     let start = Instant::now();
