@@ -214,6 +214,7 @@ impl Load {
         Arc::new(Turn {
             load: Arc::clone(self),
             is_running: AtomicBool::new(true),
+            cedes: AtomicBool::new(false),
             ran: AtomicU64::new(0),
             last: AtomicU64::new(u64::MAX),
             last_but_one: AtomicU64::new(u64::MAX),
@@ -299,6 +300,8 @@ impl Drop for Load {
 pub struct Turn {
     load: Arc<Load>,
     is_running: AtomicBool,
+    /// The guest was interrupted, and makes room for others.
+    cedes: AtomicBool,
     /// Nanoseconds that the guest has run in all, and the last two times before it waited: without end if it did not.
     ran: AtomicU64,
     last: AtomicU64,
@@ -347,6 +350,7 @@ impl Turn {
     /// The guest has run for long, and waits for its next turn if others wait for one, too. It must be polled with a
     /// waker that resumes the turn.
     pub async fn cede(self: Arc<Self>) {
+        self.cedes.store(true, Relaxed);
         // First, for a guest that has its turn again goes on at once: while it yields the turn would be another's.
         tokio::task::yield_now().await;
         if let Some(next) = self.load.line_up() {
@@ -355,11 +359,14 @@ impl Turn {
             let _ = next.await;
             self.resume();
         }
+        self.cedes.store(false, Relaxed);
     }
 
     /// The guest has run for so long, once more, and now waits for something or would go on.
     pub fn worked(&self, time: Duration, waits: bool) {
         self.ran.fetch_add(nanoseconds(time), Relaxed);
+        // One that cedes its turn is polled for a moment without going on: it is not that it has soon waited again.
+        let waits = waits && !self.cedes.load(Relaxed);
         let last = self.last.swap(if waits { nanoseconds(time) } else { u64::MAX }, Relaxed);
         self.last_but_one.store(last, Relaxed);
         self.load.worked(time);

@@ -1,3 +1,4 @@
+use std::future::Future as _;
 use std::sync::atomic::AtomicU32;
 
 use super::*;
@@ -41,6 +42,21 @@ fn without_a_thread_that_has_no_rest_no_pool_is_gated() {
     assert!(load.is_gated(later));
     thread_awoke_at(later);
     assert!(!load.is_gated(later));
+}
+
+#[test]
+fn a_guest_that_cedes_its_turn_still_is_for_the_slow_lane() {
+    let load = load(&cores(1), 100);
+    let turn = load.turn();
+    turn.worked(LONG, false);
+    let mut ceding = std::pin::pin!(Arc::clone(&turn).cede());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(ceding.as_mut().poll(&mut cx).is_pending());
+    turn.worked(SHORT / 10, true);
+    assert!(turn.is_for_lane(), "it was polled for that alone");
+    assert!(ceding.as_mut().poll(&mut cx).is_ready(), "nobody else wants the turn");
+    turn.worked(SHORT / 10, true);
+    assert!(!turn.is_for_lane(), "it waits by itself");
 }
 
 /// What runs in the slow lane without a break is told of at its end.
