@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use hostler::compare::bench::{Counts, Table};
+use hostler::compare::bench::{Counts, Load, Table};
 use serde::Serialize;
 
 use crate::open_loop::Seen;
-use crate::stage::{App, GRACE, Host, Latency, Stage, figure};
+use crate::stage::{App, GRACE, Host, Latency, Stage, figure, run as run_load};
 
 /// A kind of flood.
 struct Flood {
@@ -123,7 +123,9 @@ async fn under(stage: &Stage, host: &Host, flood: &Flood) -> anyhow::Result<(Pha
     // The flood goes on a little longer than what is measured in it.
     let lasts = RISE + OPEN + CLOSED + GRACE + Duration::from_secs(1);
     // Beside threads of its own priority `b`'s would wait for the processor, and that be taken for the server's time.
-    let flooding = host.flood(stage, flood.path, flood.status, FLOOD_CONNECTIONS, lasts);
+    let load = host.load(stage, flood.path, flood.status, FLOOD_CONNECTIONS, lasts);
+    let load = Load { gives_way: true, ..load };
+    let flooding = run_load(&load);
     let asking = async {
         tokio::time::sleep(RISE).await;
         let first = ask(stage, host, 1, ONE_REQUEST).await?;
@@ -170,15 +172,15 @@ fn table(all: &[Found]) -> Table<11> {
             Order::AfterTheFlood => "after",
         };
         let ways = [
-            ("200/s", &found.alone.open_loop, &found.flooded.open_loop),
-            ("closed loop", &found.alone.closed_loop, &found.flooded.closed_loop),
+            (format!("{RATE}/s"), &found.alone.open_loop, &found.flooded.open_loop),
+            ("closed loop".to_owned(), &found.alone.closed_loop, &found.flooded.closed_loop),
         ];
         for (way, alone, flooded) in ways {
             let ratio = flooded.latency.p99_ratio(&alone.latency);
             table.add([
                 found.flood.to_owned(),
                 order.to_owned(),
-                way.to_owned(),
+                way,
                 figure(alone.latency.p50),
                 figure(alone.latency.p99),
                 figure(flooded.latency.p50),

@@ -76,13 +76,14 @@ pub async fn run(stage: &Stage) -> anyhow::Result<()> {
         let host = stage.host(&[stage.app("app", case.guest, case.config)?], "").await?;
         host.closed_loop(stage, case.path, 200, CLOSED_CONNECTIONS, WARM_UP).await?;
         let mut steps = Vec::new();
+        let mut before = capacity(stage, &host, case).await?;
         for factor in FACTORS {
-            let before = capacity(stage, &host, case).await?;
             let seen = ask(stage, &host, case, before * factor).await?;
             let after = capacity(stage, &host, case).await?;
             note(&mut series, case, factor, &seen);
             println!("{} at {factor}: {before:.0} and {after:.0} requests/s in a closed loop", case.name);
             steps.push(Step::of(factor, before, f64::midpoint(before, after), &seen));
+            before = after;
         }
         all.push(Found { case: case.name, steps });
     }

@@ -183,24 +183,18 @@ impl Host {
         connections: usize,
         duration: Duration,
     ) -> anyhow::Result<Outcome> {
-        let load = self.load(stage, path, status, connections, duration);
-        load.run().await.context("cannot start the load's threads")
+        run(&self.load(stage, path, status, connections, duration)).await
     }
 
-    /// The same in the background: its threads leave the processor to those that measure something else meanwhile.
-    pub async fn flood(
+    /// What [`Host::closed_loop`] runs.
+    pub fn load(
         &self,
         stage: &Stage,
         path: &str,
         status: u16,
         connections: usize,
         duration: Duration,
-    ) -> anyhow::Result<Outcome> {
-        let load = self.load(stage, path, status, connections, duration);
-        Load { gives_way: true, ..load }.run().await.context("cannot start the load's threads")
-    }
-
-    fn load(&self, stage: &Stage, path: &str, status: u16, connections: usize, duration: Duration) -> Load {
+    ) -> Load {
         let expected = Expected { status, body: None };
         Load {
             address: self.server.address(),
@@ -213,6 +207,11 @@ impl Host {
             gives_way: false,
         }
     }
+}
+
+/// Runs a load to its end.
+pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
+    load.run().await.context("cannot start the load's threads")
 }
 
 impl Latency {

@@ -51,8 +51,8 @@ use super::refusal::shown;
 pub const SAVE: &str = "hostler-save";
 
 /// The export that puts the state back, after the host has done so with the memories: `func(had: u32, beyond: u32) -> u32`,
-/// 0 when all was, else the bits of what was not: [`MEMORY_SIZE`], [`TABLE_SIZE`], [`HANDLES`], [`ORDER`]. An instance for which it is
-/// not 0, or traps, is to be discarded.
+/// 0 when all was, else the bits of what was not: [`MEMORY_SIZE`], [`TABLE_SIZE`], [`HANDLES`], [`ORDER`]. An instance for
+/// which it is not 0, or traps, is to be discarded.
 ///
 /// `had`: handles that the instance may have had at once since it was put back last, no fewer. `beyond`: handles of which
 /// it is looked at besides that they are in order. The store must let it have so many more than it had.

@@ -194,16 +194,16 @@ async fn drive(protocol: &mut impl Drive, watch: &mut Watch, busy_poll: &mut Bus
             if let Poll::Ready(result) = after_poll::polled(|| protocol.poll_serve(cx)) {
                 return Poll::Ready(End::Served(result));
             }
-            match watch.poll(cx) {
-                Poll::Pending => {
-                    busy_poll.waits(polled, cx);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Verdict::Drain) => protocol.drain(),
-                Poll::Ready(Verdict::Finish) => protocol.finish(),
-                Poll::Ready(Verdict::TooSlow) => return Poll::Ready(End::TooSlow),
-                Poll::Ready(Verdict::Overdue) => return Poll::Ready(End::Overdue),
-                Poll::Ready(Verdict::Abort) => return Poll::Ready(End::Aborted),
+            let Poll::Ready(verdict) = watch.poll(cx) else {
+                busy_poll.waits(polled, watch.rest(), cx);
+                return Poll::Pending;
+            };
+            match verdict {
+                Verdict::Drain => protocol.drain(),
+                Verdict::Finish => protocol.finish(),
+                Verdict::TooSlow => return Poll::Ready(End::TooSlow),
+                Verdict::Overdue => return Poll::Ready(End::Overdue),
+                Verdict::Abort => return Poll::Ready(End::Aborted),
             }
         }
     })

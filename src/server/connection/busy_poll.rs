@@ -8,13 +8,12 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::activity::{Activity, Phase};
+use super::watch::Rest;
 use crate::pool;
 
 /// For how long after an answer the next request is looked for: about what a client on the same machine or in the same
@@ -36,13 +35,10 @@ thread_local! {
 
 /// What one connection does while it waits for its next request.
 pub(super) struct BusyPoll {
-    activity: Arc<Activity>,
     is_on: bool,
     habit: Habit,
-    /// Requests that had come when it was last polled.
-    requests: u64,
-    /// Since when there is nothing to do.
-    idle: Option<Instant>,
+    /// In which it was when it was last polled.
+    rest: Option<Rest>,
     /// When it last looked for a request, if it does.
     looked: Option<Instant>,
 }
@@ -56,39 +52,34 @@ struct Habit {
 }
 
 impl BusyPoll {
-    pub(super) fn new(activity: Arc<Activity>, is_on: bool) -> Self {
-        Self { activity, is_on, habit: Habit::default(), requests: 0, idle: None, looked: None }
+    pub(super) fn new(is_on: bool) -> Self {
+        Self { is_on, habit: Habit::default(), rest: None, looked: None }
     }
 
     /// To be called before the connection is polled; the result is for [`BusyPoll::waits`].
     pub(super) fn polls(&self) -> Option<Instant> {
-        self.idle.map(|_| Instant::now())
+        self.rest.map(|_| Instant::now())
     }
 
-    /// The connection has been polled and waits for something.
-    pub(super) fn waits(&mut self, polled: Option<Instant>, cx: &mut Context<'_>) {
+    /// The connection has been polled and waits for something; `rest`: for its next request.
+    pub(super) fn waits(&mut self, polled: Option<Instant>, rest: Option<Rest>, cx: &mut Context<'_>) {
         if !self.is_on {
             return;
         }
-        let is_idle = self.activity.phase() == Phase::Idle;
-        let requests = self.activity.requests();
-        if let (Some(idle), Some(polled)) = (self.idle, polled) {
-            let waited = polled.saturating_duration_since(idle);
-            if is_idle && requests == self.requests {
+        if let (Some(before), Some(polled)) = (self.rest, polled) {
+            let waited = polled.saturating_duration_since(before.since);
+            if rest == self.rest {
                 return self.go_on(waited, polled, cx);
             }
             self.came(waited);
         }
-        self.requests = requests;
-        // A client that has just connected has shown nothing yet.
-        if is_idle && requests > 0 {
-            self.begin(cx);
+        self.rest = rest;
+        if let Some(Rest { since, .. }) = rest {
+            self.begin(since, cx);
         }
     }
 
-    fn begin(&mut self, cx: &mut Context<'_>) {
-        let now = Instant::now();
-        self.idle = Some(now);
+    fn begin(&mut self, now: Instant, cx: &mut Context<'_>) {
         if self.habit.is_worth_it() && AWAKE_UNTIL.get().is_none_or(|until| until <= now) {
             AWAKE_UNTIL.set(Some(now + TIME));
             self.looked = Some(now);
@@ -112,7 +103,6 @@ impl BusyPoll {
     }
 
     fn came(&mut self, waited: Duration) {
-        self.idle = None;
         let was_looked_for = self.looked.take().is_some();
         if was_looked_for {
             AWAKE_UNTIL.set(None);
@@ -155,9 +145,12 @@ impl Habit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::task::{Wake, Waker};
 
+    use super::super::activity::{Activity, Phase};
+    use super::super::watch::{Times, Watch};
     use super::*;
     use crate::server::drain::Drain;
 
@@ -173,6 +166,7 @@ mod tests {
     /// A connection's part, on a clock that stands still.
     struct Client {
         activity: Arc<Activity>,
+        watch: Watch,
         busy_poll: BusyPoll,
         looks: Arc<Looks>,
     }
@@ -180,8 +174,12 @@ mod tests {
     impl Client {
         fn new(is_on: bool) -> Self {
             AWAKE_UNTIL.set(None);
-            let activity = Activity::new(Drain::new().signal());
-            Self { busy_poll: BusyPoll::new(activity.clone(), is_on), activity, looks: Arc::default() }
+            let signal = Drain::new().signal();
+            let activity = Activity::new(signal.clone());
+            let long = Duration::from_secs(60);
+            let times = Times { header: long, idle: long, drain_grace: long };
+            let watch = Watch::new(activity.clone(), times, signal, Phase::Idle, Instant::now());
+            Self { activity, watch, busy_poll: BusyPoll::new(is_on), looks: Arc::default() }
         }
 
         /// One poll of the connection; whether it has itself polled again.
@@ -190,7 +188,9 @@ mod tests {
             let waker = Waker::from(self.looks.clone());
             let polled = self.busy_poll.polls();
             work(&self.activity);
-            self.busy_poll.waits(polled, &mut Context::from_waker(&waker));
+            let mut cx = Context::from_waker(&waker);
+            assert!(self.watch.poll(&mut cx).is_pending());
+            self.busy_poll.waits(polled, self.watch.rest(), &mut cx);
             tokio::task::yield_now().await;
             self.looks.0.load(SeqCst) > before
         }

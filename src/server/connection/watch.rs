@@ -34,6 +34,15 @@ pub(super) struct Times {
     pub(super) drain_grace: Duration,
 }
 
+/// The time between two requests of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// Requests that had come before it.
+    pub(super) requests: u64,
+    /// When it began.
+    pub(super) since: Instant,
+}
+
 pub(super) struct Watch {
     activity: Arc<Activity>,
     times: Times,
@@ -89,6 +98,12 @@ impl Watch {
             return Poll::Ready(Verdict::Drain);
         }
         self.poll_deadline(cx)
+    }
+
+    /// Where it stands since the last poll if a request has come before and the next one is waited for.
+    pub(super) fn rest(&self) -> Option<Rest> {
+        let Self { phase, requests, since, .. } = *self;
+        (phase == Phase::Idle && requests > 0).then_some(Rest { requests, since })
     }
 
     fn register(&mut self, cx: &mut Context<'_>) {
