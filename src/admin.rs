@@ -250,6 +250,10 @@ impl Handler for AdminHandler {
             ),
         }
     }
+
+    fn may_busy_poll(&self) -> bool {
+        false
+    }
 }
 
 fn answer(status: StatusCode, content_type: &'static str, text: String) -> Response<ResponseBody> {

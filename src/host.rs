@@ -344,7 +344,7 @@ impl Host {
 
     fn start_serving(&mut self, config: &HostConfig, listener: Listener) {
         let Some(serving) = &self.serving else { return };
-        let handler = AppHandler::new(self.registry.clone(), config);
+        let handler = AppHandler::new(self.registry.clone(), self.budget.cores().clone(), config);
         let accepting = accept::serve(listener, limits(config), handler, self.drain.signal());
         self.background.spawn_on(
             async move {

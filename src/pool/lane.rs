@@ -144,6 +144,11 @@ impl Lane {
         errands.is_starved
     }
 
+    /// Is there anything to be done at the lowest priority?
+    pub fn has_work(&self) -> bool {
+        self.present() > 0
+    }
+
     pub(super) fn present(&self) -> u32 {
         self.0.present.load(SeqCst)
     }

@@ -58,6 +58,9 @@ pub trait Handler: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         peer: Peer,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// May threads be kept awake for the next request? Not where others wait for the processor.
+    fn may_busy_poll(&self) -> bool;
 }
 
 /// The two ends of a connection.
@@ -183,7 +186,11 @@ impl Connection {
     }
 }
 
-async fn drive(protocol: &mut impl Drive, watch: &mut Watch, busy_poll: &mut BusyPoll) -> End {
+async fn drive<M: Fn() -> bool>(
+    protocol: &mut impl Drive,
+    watch: &mut Watch,
+    busy_poll: &mut BusyPoll<M>,
+) -> End {
     use std::task::Poll;
     use watch::Verdict;
 

@@ -21,7 +21,7 @@ use super::timing::Timing;
 use crate::config::HostConfig;
 use crate::instance::{Client, Factory, GuestBody, GuestRequest, Outcome, cgi, exchange};
 use crate::metrics::{AnsweredBy, Tally};
-use crate::pool::{Lease, LeaseError};
+use crate::pool::{Cores, Lease, LeaseError};
 use crate::registry::{Registry, Target};
 use crate::release::Release;
 use crate::router::NormalPath;
@@ -35,6 +35,7 @@ pub struct AppHandler(Arc<Shared>);
 
 struct Shared {
     registry: Arc<Registry>,
+    cores: Arc<Cores>,
     body_timeout: Duration,
     error_detail: bool,
     access_log: bool,
@@ -55,11 +56,12 @@ enum Served {
 }
 
 impl AppHandler {
-    pub fn new(registry: Arc<Registry>, config: &HostConfig) -> AppHandler {
+    pub fn new(registry: Arc<Registry>, cores: Arc<Cores>, config: &HostConfig) -> AppHandler {
         // Ids begin at a random place, so that those of two runs don't meet in one log.
         let next_request = AtomicU64::new(fastrand::u64(..) & !0xffff_ffff);
         AppHandler(Arc::new(Shared {
             registry,
+            cores,
             body_timeout: config.server.body_timeout,
             error_detail: config.server.error_detail,
             access_log: config.log.access,
@@ -188,6 +190,11 @@ impl Handler for AppHandler {
         }
         line.answered(response.status(), seen.release.map(|release| release.app.clone()));
         response.map(|body| body.watched(line))
+    }
+
+    /// A thread of the slow lane gets next to nothing while one of these is awake.
+    fn may_busy_poll(&self) -> bool {
+        !self.0.cores.lane().has_work()
     }
 }
 

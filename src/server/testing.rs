@@ -195,6 +195,10 @@ impl Handler for App {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
         self.answer(request).await
     }
+
+    fn may_busy_poll(&self) -> bool {
+        true
+    }
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody> {

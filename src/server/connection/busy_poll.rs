@@ -4,6 +4,9 @@
 //! sent its requests at once after the answers will probably do so again: its connection then has the runtime look at its
 //! sockets again and again, and lets the thread sleep only when nothing has come. Clients that keep it waiting after all
 //! are waited for more and more seldom.
+//!
+//! A thread that is kept awake is one that others can't have: while there is something to be done at a lower priority,
+//! nobody is waited for.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -34,8 +37,9 @@ thread_local! {
 }
 
 /// What one connection does while it waits for its next request.
-pub(super) struct BusyPoll {
-    is_on: bool,
+pub(super) struct BusyPoll<M> {
+    /// May a thread be kept awake now?
+    may: M,
     habit: Habit,
     /// In which it was when it was last polled.
     rest: Option<Rest>,
@@ -51,9 +55,9 @@ struct Habit {
     needed: u32,
 }
 
-impl BusyPoll {
-    pub(super) fn new(is_on: bool) -> Self {
-        Self { is_on, habit: Habit::default(), rest: None, looked: None }
+impl<M: Fn() -> bool> BusyPoll<M> {
+    pub(super) fn new(may: M) -> Self {
+        Self { may, habit: Habit::default(), rest: None, looked: None }
     }
 
     /// To be called before the connection is polled; the result is for [`BusyPoll::waits`].
@@ -63,8 +67,8 @@ impl BusyPoll {
 
     /// The connection has been polled and waits for something; `rest`: for its next request.
     pub(super) fn waits(&mut self, polled: Option<Instant>, rest: Option<Rest>, cx: &mut Context<'_>) {
-        if !self.is_on {
-            return;
+        if !(self.may)() {
+            return self.sleep();
         }
         if let (Some(before), Some(polled)) = (self.rest, polled) {
             let waited = polled.saturating_duration_since(before.since);
@@ -102,11 +106,23 @@ impl BusyPoll {
         look_again(cx);
     }
 
-    fn came(&mut self, waited: Duration) {
+    /// The thread is needed for something else.
+    fn sleep(&mut self) {
+        self.rest = None;
+        self.looks_no_more();
+    }
+
+    /// Was the next request looked for?
+    fn looks_no_more(&mut self) -> bool {
         let was_looked_for = self.looked.take().is_some();
         if was_looked_for {
             AWAKE_UNTIL.set(None);
         }
+        was_looked_for
+    }
+
+    fn came(&mut self, waited: Duration) {
+        let was_looked_for = self.looks_no_more();
         self.habit.came(waited < TIME, was_looked_for);
     }
 }
@@ -145,6 +161,7 @@ impl Habit {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::task::{Wake, Waker};
@@ -167,19 +184,23 @@ mod tests {
     struct Client {
         activity: Arc<Activity>,
         watch: Watch,
-        busy_poll: BusyPoll,
+        busy_poll: BusyPoll<Box<dyn Fn() -> bool>>,
+        may: Rc<Cell<bool>>,
         looks: Arc<Looks>,
     }
 
     impl Client {
-        fn new(is_on: bool) -> Self {
+        fn new() -> Self {
             AWAKE_UNTIL.set(None);
             let signal = Drain::new().signal();
             let activity = Activity::new(signal.clone());
             let long = Duration::from_secs(60);
             let times = Times { header: long, idle: long, drain_grace: long };
             let watch = Watch::new(activity.clone(), times, signal, Phase::Idle, Instant::now());
-            Self { activity, watch, busy_poll: BusyPoll::new(is_on), looks: Arc::default() }
+            let may = Rc::new(Cell::new(true));
+            let asked = may.clone();
+            let busy_poll: BusyPoll<Box<dyn Fn() -> bool>> = BusyPoll::new(Box::new(move || asked.get()));
+            Self { activity, watch, busy_poll, may, looks: Arc::default() }
         }
 
         /// One poll of the connection; whether it has itself polled again.
@@ -209,7 +230,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_is_looked_for_once_it_was_quick_and_until_it_is_not() {
-        let mut client = Client::new(true);
+        let mut client = Client::new();
         assert!(!client.asks_after(0).await, "the first request says nothing");
         assert!(!client.asks_after(20).await);
         assert!(client.asks_after(20).await, "it was quick twice");
@@ -230,7 +251,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_that_a_guest_takes_is_none_that_the_client_takes() {
-        let mut client = Client::new(true);
+        let mut client = Client::new();
         for _ in 0..4 {
             tokio::time::advance(Duration::from_micros(20)).await;
             let mut asked = None;
@@ -244,7 +265,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_connection_keeps_a_thread_awake() {
-        let (mut one, mut other) = (Client::new(true), Client::new(true));
+        let (mut one, mut other) = (Client::new(), Client::new());
         for _ in 0..3 {
             one.asks_after(10).await;
         }
@@ -263,11 +284,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_it_is_switched_off_nobody_is_looked_for() {
-        let mut client = Client::new(false);
+    async fn nobody_is_looked_for_where_the_thread_may_not_be_kept_awake() {
+        let mut client = Client::new();
+        client.may.set(false);
         for _ in 0..10 {
             assert!(!client.asks_after(1).await);
         }
+        client.may.set(true);
+        for _ in 0..3 {
+            client.asks_after(1).await;
+        }
+        assert!(client.nothing_comes_for(1).await);
+        client.may.set(false);
+        assert!(!client.nothing_comes_for(1).await, "the thread is needed from now on");
+        assert!(AWAKE_UNTIL.get().is_none());
+        client.may.set(true);
+        assert!(!client.nothing_comes_for(1).await, "not before the next request");
+        assert!(client.asks_after(1).await);
     }
 
     #[test]

@@ -27,7 +27,8 @@ impl Connection {
         let activity = Activity::new(self.drain.clone());
         let (limits, drain) = (self.limits.clone(), self.drain.clone());
         let mut watch = self.watch(activity.clone(), Phase::Reading);
-        let mut busy_poll = BusyPoll::new(limits.busy_poll);
+        let (is_on, app) = (limits.busy_poll, handler.clone());
+        let mut busy_poll = BusyPoll::new(move || is_on && app.may_busy_poll());
         let (peer, exchanges) = (self.peer, activity.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let begun = Exchange::begin(&exchanges, &mut request, None);

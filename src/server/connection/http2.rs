@@ -40,7 +40,8 @@ impl Connection {
         let limits = self.limits.clone();
         // The preface is complete, and a client may connect long before its first request.
         let mut watch = self.watch(activity.clone(), Phase::Idle);
-        let mut busy_poll = BusyPoll::new(limits.busy_poll);
+        let (is_on, app) = (limits.busy_poll, handler.clone());
+        let mut busy_poll = BusyPoll::new(move || is_on && app.may_busy_poll());
         let streams =
             Streams { drain: self.drain, write_timeout: limits.write_timeout, next: Arc::default() };
         let (peer, began) = (self.peer, self.began);
