@@ -1,15 +1,43 @@
-//! What the kernel knows of the calling thread: its processor time, which no preemption adds to, and how it is scheduled.
+//! What the kernel knows of a thread, mostly the calling one: its processor time, which no preemption adds to, and how it is scheduled.
 
+use std::io;
 use std::time::Duration;
 
 /// What the calling thread has had of the processor so far. Asks the kernel: twenty times the price of an `Instant`.
 pub fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of ours that outlives the call. The clock is there since Linux 2.6.12; if
-    // the call fails all the same, the time stays zero.
-    unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+    ThreadClock(libc::CLOCK_THREAD_CPUTIME_ID).time()
+}
+
+/// What one thread has had of the processor, for others to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadClock(libc::clockid_t);
+
+impl ThreadClock {
+    /// Of the calling thread.
+    ///
+    /// # Errors
+    /// The system has no such clock.
+    pub fn of_this_thread() -> io::Result<ThreadClock> {
+        let mut id = 0;
+        // SAFETY: the pointer is to a number of ours that outlives the call, and the thread is there while it calls.
+        match unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut id) } {
+            0 => Ok(ThreadClock(id)),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
     }
+
+    /// Zero for a thread that is gone.
+    pub fn time(self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a timespec of ours that outlives the call. If the call fails, the time stays zero.
+        unsafe {
+            libc::clock_gettime(self.0, &raw mut time);
+        }
+        since_zero(time)
+    }
+}
+
+fn since_zero(time: libc::timespec) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
@@ -83,6 +111,26 @@ mod tests {
         let working = thread_cpu_time();
         while thread_cpu_time() - working < Duration::from_millis(2) {
             std::hint::black_box(0);
+        }
+    }
+
+    #[test]
+    fn others_can_ask_for_it_until_the_thread_is_gone() {
+        let (tell, clock) = std::sync::mpsc::channel();
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            while thread_cpu_time() < Duration::from_millis(2) {
+                std::hint::black_box(0);
+            }
+            tell.send(ThreadClock::of_this_thread().unwrap()).unwrap();
+            may_end.recv().unwrap();
+        });
+        let clock = clock.recv().unwrap();
+        assert!(clock.time() >= Duration::from_millis(2));
+        end.send(()).unwrap();
+        thread.join().unwrap();
+        while clock.time() > Duration::ZERO {
+            std::thread::yield_now();
         }
     }
 }

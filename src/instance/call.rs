@@ -112,7 +112,7 @@ impl Instance {
         let (stdout, end, reader) = pipe();
         let variables = variables(&request, &policy.config.env);
         let arguments = cgi::arguments(request.client.mount.prefix());
-        store.data_mut().renew_wasi(abi, policy.config.resource_limit, |wasi| {
+        store.data_mut().renew_wasi(abi, |wasi| {
             wasi.envs(&variables).args(&arguments).stdout(stdout);
             match request.body {
                 GuestBody::Whole(bytes) => wasi.stdin(MemoryInputPipe::new(bytes)),

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use wasmtime::Store;
-use wasmtime::component::Linker;
+use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{WasiHttpView, p2, p3};
+use wasmtime_wasi_io::bindings::wasi::io::{error, poll, streams};
 
 use super::clock::CpuClock;
 use super::linked::LinkedCode;
@@ -454,7 +455,24 @@ pub(crate) fn component_linker<T: WasiView + WasiHttpView + 'static>(
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    add_io(&mut linker)?;
     Ok(linker)
+}
+
+/// Streams need the table of resources alone: so a guest that does nothing but answer never needs the rest of WASI's state.
+fn add_io<T: WasiHttpView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    struct Table;
+
+    impl HasData for Table {
+        type Data<'a> = &'a mut ResourceTable;
+    }
+
+    linker.allow_shadowing(true);
+    error::add_to_linker::<T, Table>(linker, |state| state.http().table)?;
+    poll::add_to_linker::<T, Table>(linker, |state| state.http().table)?;
+    streams::add_to_linker::<T, Table>(linker, |state| state.http().table)?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 fn new_store(engine: &wasmtime::Engine, policy: &Arc<InstancePolicy>, abi: Abi) -> Store<HostState> {

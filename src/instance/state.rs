@@ -57,6 +57,7 @@ pub struct Figures {
 
 pub struct HostState {
     wasi: Wasi,
+    config: Arc<AppConfig>,
     http: WasiHttpCtx,
     hooks: Hooks,
     pub limits: Limits,
@@ -70,7 +71,11 @@ pub struct HostState {
     reason = "the large one is the usual one, and a box would be made for each instance"
 )]
 enum Wasi {
-    Component { ctx: WasiCtx, table: ResourceTable },
+    Component {
+        /// Made when the guest first asks for something of it, which small requests never do: it is seeds, clocks, streams.
+        ctx: Option<WasiCtx>,
+        table: ResourceTable,
+    },
     Module(Box<WasiP1Ctx>),
 }
 
@@ -93,10 +98,13 @@ impl HostState {
         let log = GuestLog::new(policy.app.clone(), config.log_lines);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(config.header_limit);
-        let mut builder = wasi_builder(&log);
-        builder.envs(&config.env);
+        let wasi = match abi {
+            Abi::Component => Wasi::component(None, config.resource_limit),
+            Abi::Module => Wasi::module(app_wasi(&log, config), config.resource_limit),
+        };
         HostState {
-            wasi: Wasi::new(builder, abi, config.resource_limit),
+            wasi,
+            config: config.clone(),
             http,
             hooks: Hooks { outbound: policy.outbound.clone() },
             limits,
@@ -150,10 +158,14 @@ impl HostState {
     }
 
     /// Puts a new WASI context in place, with an empty table of resources: `set` adds to what every guest gets.
-    pub fn renew_wasi(&mut self, abi: Abi, resource_limit: usize, set: impl FnOnce(&mut WasiCtxBuilder)) {
+    pub fn renew_wasi(&mut self, abi: Abi, set: impl FnOnce(&mut WasiCtxBuilder)) {
         let mut builder = wasi_builder(&self.log);
         set(&mut builder);
-        self.wasi = Wasi::new(builder, abi, resource_limit);
+        let most = self.config.resource_limit;
+        self.wasi = match abi {
+            Abi::Component => Wasi::component(Some(builder.build()), most),
+            Abi::Module => Wasi::module(builder, most),
+        };
     }
 
     /// Has the guest grown so much, over the requests that it has answered, that one of its limits is near? One that
@@ -178,6 +190,13 @@ impl HostState {
     }
 }
 
+/// What every guest gets, with its app's environment.
+fn app_wasi(log: &GuestLog, config: &AppConfig) -> WasiCtxBuilder {
+    let mut builder = wasi_builder(log);
+    builder.envs(&config.env);
+    builder
+}
+
 /// What every guest gets: clocks, fresh random seeds, output to the log, no input, no files, no sockets.
 fn wasi_builder(log: &GuestLog) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
@@ -192,26 +211,26 @@ fn wasi_builder(log: &GuestLog) -> WasiCtxBuilder {
 }
 
 impl Wasi {
-    fn new(mut builder: WasiCtxBuilder, abi: Abi, resource_limit: usize) -> Wasi {
-        match abi {
-            Abi::Component => {
-                let mut table = ResourceTable::new();
-                table.set_max_capacity(resource_limit);
-                Wasi::Component { ctx: builder.build(), table }
-            }
-            Abi::Module => {
-                let mut p1 = builder.build_p1();
-                p1.ctx().table.set_max_capacity(resource_limit);
-                Wasi::Module(Box::new(p1))
-            }
-        }
+    fn component(ctx: Option<WasiCtx>, most_resources: usize) -> Wasi {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(most_resources);
+        Wasi::Component { ctx, table }
+    }
+
+    fn module(mut builder: WasiCtxBuilder, most_resources: usize) -> Wasi {
+        let mut p1 = builder.build_p1();
+        p1.ctx().table.set_max_capacity(most_resources);
+        Wasi::Module(Box::new(p1))
     }
 }
 
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         match &mut self.wasi {
-            Wasi::Component { ctx, table } => WasiCtxView { ctx, table },
+            Wasi::Component { ctx, table } => {
+                let ctx = ctx.get_or_insert_with(|| app_wasi(&self.log, &self.config).build());
+                WasiCtxView { ctx, table }
+            }
             Wasi::Module(p1) => p1.ctx(),
         }
     }

@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_micros(200);
 /// thread has no rest.
 const SPELL: Duration = Duration::from_millis(2);
 
+/// The part of a processor from which on what is to be done in the slow lane gets on well enough beside them.
+const ENOUGH: f64 = 0.2;
+
 /// For how long after that the slow lane has them: longer, for much of what busy pools cost is not in their turns.
 const LANE_SPELL: Duration = Duration::from_millis(6);
 
@@ -140,17 +143,21 @@ impl Cores {
 
     /// Leaves the slow lane its share of the processors, for as long as it is polled.
     ///
-    /// Where serving threads have no rest, what is in the slow lane would stand still: so by turns the busy pools have all
-    /// threads, and as many less as there is work in the slow lane. What is not busy notices nothing of that.
+    /// Where serving threads have no rest, what is in the slow lane would stand still: so where it does, the busy pools have
+    /// by turns all threads, and as many less as there is work in the slow lane. What is not busy notices nothing of that.
     pub async fn share_with_lane(&self) {
         loop {
             self.lane.came().await;
             loop {
                 let was_left = self.left.load(SeqCst) > 0;
+                let (began, had) = (tokio::time::Instant::now(), self.lane.time());
                 tokio::time::sleep(if was_left { LANE_SPELL } else { SPELL }).await;
-                let wanted = self.lane.take_peak();
-                let is_short = self.without_rest.swap(false, Relaxed);
-                let left = if is_short && !was_left { wanted.min(self.threads()) } else { 0 };
+                let wanted = self.lane.take_peak().min(self.threads());
+                let enough = began.elapsed().mul_f64(ENOUGH) * wanted;
+                // Also a thread that had to wait for the processor itself seems to have no rest.
+                let is_short =
+                    self.without_rest.swap(false, Relaxed) && self.lane.time().saturating_sub(had) < enough;
+                let left = if is_short && !was_left { wanted } else { 0 };
                 self.left.store(left, SeqCst);
                 if was_left {
                     self.admit();

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use crate::engine::give_way_to_all;
+use crate::engine::{ThreadClock, give_way_to_all};
 
 /// A lane is starved where an errand takes so long: one poll of a guest takes 2 ms of a processor.
 const STARVED: Duration = Duration::from_millis(50);
@@ -41,6 +41,8 @@ struct Inner {
     present: AtomicU32,
     peak: AtomicU32,
     came: Notify,
+    /// Of its threads.
+    clocks: Mutex<Vec<ThreadClock>>,
 }
 
 #[derive(Default)]
@@ -105,6 +107,7 @@ impl Lane {
         let name = format!("slow-{}", errands.threads);
         let started = std::thread::Builder::new().name(name).spawn(move || {
             give_way_to_all();
+            inner.clocks.lock().extend(ThreadClock::of_this_thread());
             inner.work();
         });
         match started {
@@ -156,6 +159,11 @@ impl Lane {
     /// The most that was present since this was last asked.
     pub(super) fn take_peak(&self) -> u32 {
         self.0.peak.swap(self.present(), SeqCst)
+    }
+
+    /// What its threads have had of the processors so far.
+    pub(super) fn time(&self) -> Duration {
+        self.0.clocks.lock().iter().map(|clock| clock.time()).sum()
     }
 
     /// Something has come where there was nothing.
