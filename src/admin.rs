@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -32,7 +33,7 @@ use crate::public;
 use crate::public::copies::Usage;
 use crate::registry::{FolderView, Registry};
 use crate::server::body::ResponseBody;
-use crate::server::connection::{Handler, Peer};
+use crate::server::connection::{Answered, Handler, Peer};
 use crate::sizing::Sizing;
 
 /// Everything that `/status` tells.
@@ -220,15 +221,10 @@ impl AdminHandler {
                 .collect(),
         }
     }
-}
 
-impl Handler for AdminHandler {
-    type Body = ResponseBody;
-
-    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
-        let (request, _) = request.into_parts();
+    async fn answer(&self, request: &Parts) -> Response<ResponseBody> {
         if let Some((app, about)) = orders::target(request.uri.path()) {
-            return orders::answer(&self.0.deploys, &self.0.registry, &request, app, about).await;
+            return orders::answer(&self.0.deploys, &self.0.registry, request, app, about).await;
         }
         if request.method != Method::GET && request.method != Method::HEAD {
             return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
@@ -249,6 +245,15 @@ impl Handler for AdminHandler {
                     .to_owned(),
             ),
         }
+    }
+}
+
+impl Handler for AdminHandler {
+    type Body = ResponseBody;
+
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Answered<ResponseBody> {
+        let (request, _) = request.into_parts();
+        self.answer(&request).await.into()
     }
 
     fn may_busy_poll(&self) -> bool {

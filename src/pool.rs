@@ -47,7 +47,9 @@ pub mod slots;
 pub mod spares;
 
 pub use budget::{Budget, Pressure, Wanted};
-pub use cores::{Cores, thread_awoke};
+#[cfg(test)]
+pub use cores::keep_thread_awake;
+pub use cores::{Cores, thread_awoke, thread_has_no_rest};
 pub use lane::{Errand, Lane, Presence};
 pub use lease::Lease;
 pub use load::{Load, Turn, nanoseconds};

@@ -13,6 +13,7 @@ use anyhow::Context;
 use bytes::{Buf, Bytes, BytesMut};
 use hdrhistogram::Histogram;
 use hostler::compare::bench::{Cores, Event, Framer, histogram};
+use hostler::engine::run_promptly;
 use http::Method;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,6 +79,7 @@ impl OpenLoop {
         if let Some(cores) = &self.cores {
             cores.pin_this_thread()?;
         }
+        run_promptly();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.run_here())
     }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cores::Cores;
 use super::usage;
-use crate::engine::give_way_to_all;
+use crate::engine::{give_way_to_all, run_promptly};
 
 use connection::Connection;
 pub use pace::Pace;
@@ -135,6 +135,9 @@ impl Load {
         }
         if self.gives_way {
             give_way_to_all();
+        } else {
+            // What gives way is not to be waited for: that would be taken for the server's time.
+            run_promptly();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         match runtime {

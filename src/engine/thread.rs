@@ -43,8 +43,8 @@ fn since_zero(time: libc::timespec) -> Duration {
 }
 
 /// Asks the scheduler to let the calling thread run soon whenever it wakes, for it only runs for a moment then. Linux has
-/// that since 6.12; elsewhere nothing changes.
-pub(super) fn run_promptly() {
+/// that since 6.12; elsewhere nothing changes. Without it also a thread of the lowest priority may end its time slice first.
+pub fn run_promptly() {
     /// `struct sched_attr` in its first version.
     #[repr(C)]
     struct SchedAttr {

@@ -72,7 +72,7 @@ impl Budget {
             state.shares.set_limit(limit);
             Arc::clone(&state.members)
         };
-        while over() > 0 && self.0.reclaim_one(&members) {}
+        while over() > 0 && self.0.reclaim_one(&members, None) {}
         self.0.serve();
     }
 
@@ -169,11 +169,11 @@ impl Budget {
         self.0.note_line(&state);
     }
 
-    /// Do others want the units of an instance of this pool?
+    /// Do others want the units of an instance of this pool, which takes so many?
     ///
     /// No ordering is needed: a pool reads this under its lock, and whoever serves the line looks through the pools
     /// under their locks afterwards. Either it finds what became idle, or the pool sees that it is wanted.
-    pub(super) fn wanted(&self, id: Id) -> Wanted {
+    pub(super) fn wanted(&self, id: Id, units: u32) -> Wanted {
         let mut wanted = match self.pressure() {
             Pressure::None | Pressure::Growth => Wanted::No,
             Pressure::Spares | Pressure::Shed => Wanted::Spare,
@@ -186,6 +186,9 @@ impl Budget {
             wanted = Wanted::Spare;
         }
         let Some(next) = state.next().map(|place| &state.line[place]) else { return wanted };
+        if state.shares.only_fills_reserve(next.id.account, next.units, units) {
+            return wanted;
+        }
         match state.shares.yields(id.account, next.id.account, next.units) && next.id.account != id.account {
             true => Wanted::ByPoorer,
             false => Wanted::Spare,
@@ -202,7 +205,7 @@ impl Budget {
     pub(super) fn reclaim(&self, units: u32) {
         let members = Arc::clone(&self.0.state.lock().members);
         let free = || self.0.state.lock().shares.free();
-        while free() < units && self.0.reclaim_one(&members) {}
+        while free() < units && self.0.reclaim_one(&members, None) {}
     }
 
     /// One more request waits, unless there are too many in all pools together.
@@ -221,6 +224,8 @@ impl Budget {
 pub(super) trait Member: Send + Sync {
     /// Idle instances above the pool's minimum.
     fn spare(&self) -> u32;
+    /// Units that each instance takes.
+    fn each(&self) -> u32;
     /// Drops the oldest of these, and with it its permit. Without one it does nothing.
     fn give_up(self: Arc<Self>);
     /// Memory is so scarce now.
@@ -338,6 +343,8 @@ enum Step {
     Search {
         shortage: u64,
         members: Members,
+        /// Who it is, and the units that it needs.
+        needy: (Account, u32),
     },
     Done,
 }
@@ -373,8 +380,8 @@ impl Ledger {
         loop {
             match self.next_step() {
                 Step::Turn(member) => member.take_turn(),
-                Step::Search { shortage, members } => {
-                    if !self.reclaim_one(&members) {
+                Step::Search { shortage, members, needy } => {
+                    if !self.reclaim_one(&members, Some(needy)) {
                         self.found_nothing(shortage);
                     }
                 }
@@ -393,7 +400,8 @@ impl Ledger {
                 if state.searched == state.shortage {
                     break;
                 }
-                return Step::Search { shortage: state.shortage, members: Arc::clone(&state.members) };
+                let needy = (next.id.account, next.units);
+                return Step::Search { shortage: state.shortage, members: Arc::clone(&state.members), needy };
             }
             if let Some(member) = next.member.upgrade() {
                 return Step::Turn(member);
@@ -417,12 +425,17 @@ impl Ledger {
     }
 
     /// Of the pools that have an instance to spare, that of the app which stands highest gives one up; of several of
-    /// one app, that with most. False: nobody has any.
-    fn reclaim_one(&self, members: &[(Account, Weak<dyn Member>)]) -> bool {
+    /// one app, that with most. False: nobody has any, or all of them together are of no use to who needs them.
+    fn reclaim_one(&self, members: &[(Account, Weak<dyn Member>)], needy: Option<(Account, u32)>) -> bool {
         let alive = members.iter().filter_map(|(account, member)| Some((*account, member.upgrade()?)));
         let spare: Vec<_> = alive.map(|(account, member)| (member.spare(), account, member)).collect();
+        let units = spare.iter().map(|(spare, _, member)| spare.saturating_mul(member.each()));
+        let units = units.fold(0, u32::saturating_add);
         let richest = {
             let state = self.state.lock();
+            if needy.is_some_and(|(account, needs)| state.shares.only_fills_reserve(account, needs, units)) {
+                return false;
+            }
             let having = spare.iter().filter(|(spare, ..)| *spare > 0);
             having.max_by_key(|(spare, account, _)| (state.shares.standing(*account), *spare))
         };

@@ -52,9 +52,14 @@ pub fn thread_awoke() {
     AWAKE.set(Some(Instant::now()));
 }
 
+/// Has this thread more to do than it can?
+pub fn thread_has_no_rest(now: Instant) -> bool {
+    AWAKE.get().is_some_and(|awake| now.saturating_duration_since(awake) >= NO_REST)
+}
+
 /// From now on this thread has no rest.
 #[cfg(test)]
-pub(super) fn thread_has_no_rest() {
+pub fn keep_thread_awake() {
     AWAKE.set(Instant::now().checked_sub(2 * NO_REST));
 }
 
@@ -123,7 +128,7 @@ impl Cores {
 
     /// Are requests of busy pools to wait for turns, on this thread?
     pub(super) fn are_scarce(&self, now: Instant) -> bool {
-        if AWAKE.get().is_some_and(|awake| now.saturating_duration_since(awake) >= NO_REST) {
+        if thread_has_no_rest(now) {
             self.without_rest.store(true, Relaxed);
             return true;
         }
@@ -194,7 +199,7 @@ mod tests {
     fn busy(cores: &Arc<Cores>) -> Arc<Load> {
         let load = Load::new(cores.clone(), 1);
         let start = Instant::now();
-        thread_has_no_rest();
+        keep_thread_awake();
         load.assess(start);
         load.worked(Duration::from_secs(1));
         assert!(load.assess(start + Duration::from_millis(10)));

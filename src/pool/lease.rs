@@ -82,7 +82,7 @@ impl<M: Manager> Held<M> {
     fn end(mut self, end: End) {
         let turn = self.place.turn.take();
         let pool = &self.place.pool;
-        let ended = pool.with(|books| books.slots.end(end, pool.budget.wanted(pool.id)));
+        let ended = pool.with(|books| books.slots.end(end, pool.budget.wanted(pool.id, pool.each)));
         match ended {
             Ended::Keep => self.put(),
             Ended::Reset => {

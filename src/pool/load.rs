@@ -16,6 +16,7 @@
 //! ([`super::lane`]): so they keep no other from running for longer than it takes the kernel to change threads.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
@@ -229,7 +230,12 @@ impl Load {
         self.running.load(Relaxed)
     }
 
-    pub(super) fn is_busy(&self) -> bool {
+    /// As no other pool's that is there.
+    pub fn number(&self) -> NonZeroU64 {
+        NonZeroU64::MIN.saturating_add(std::ptr::from_ref(self).addr() as u64)
+    }
+
+    pub fn is_busy(&self) -> bool {
         self.is_busy.load(Relaxed)
     }
 

@@ -287,6 +287,10 @@ impl<M: Manager> Member for Shared<M> {
         self.books.lock().slots.spare()
     }
 
+    fn each(&self) -> u32 {
+        self.each
+    }
+
     fn give_up(self: Arc<Self>) {
         if let Some(ready) = self.with(|books| books.slots.give_up()) {
             drop(self.held(Phase::Leaving, ready));
@@ -340,7 +344,7 @@ impl<M: Manager> Held<M> {
             let comes = Comes {
                 now: now(),
                 has_turn: pool.load.has_turn(),
-                wanted: pool.budget.wanted(pool.id),
+                wanted: pool.budget.wanted(pool.id, pool.each),
                 expires: life.expires,
             };
             let put = books.slots.put(phase, ready, comes);

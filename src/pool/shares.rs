@@ -7,7 +7,8 @@
 //!   finds room, however many requests another app has in flight. Everything else is for whoever comes, so nothing lies
 //!   idle for the sake of fairness.
 //! - What becomes free goes to the app that stands lowest among those that wait, the longest waiting one of equals.
-//! - An app gives up what it has for one that stands lower, even if requests of its own wait.
+//! - An app gives up what it has for one that stands lower, even if requests of its own wait. It gives up what it does not
+//!   need just now for any other, but nothing that would only go to the reserve.
 //!
 //! The instances of a release that is being drained count as its app's.
 
@@ -123,7 +124,13 @@ impl Shares {
 
     /// May the app have so many more?
     pub fn may_take(&self, account: Account, units: u32) -> bool {
-        let Some(rest) = self.free().checked_sub(units) else { return false };
+        self.could_take(account, units, 0)
+    }
+
+    /// The same, if others gave up so many.
+    pub fn could_take(&self, account: Account, units: u32, given_up: u32) -> bool {
+        let free = self.limit.saturating_sub(self.held.saturating_sub(given_up));
+        let Some(rest) = free.checked_sub(units) else { return false };
         let Some(entry) = self.accounts.get(&account) else { return false };
         // Its first instance every app gets, however small its share is.
         rest >= self.reserve() || entry.held == 0 || entry.held + units <= self.share(entry.weight)
@@ -143,6 +150,12 @@ impl Shares {
         let (rich, poor) = (self.standing(rich), self.standing(poor));
         let after = Standing { held: poor.held.saturating_add(units), ..poor };
         poor.held == 0 || after.cmp(&rich) == Ordering::Less
+    }
+
+    /// Would `units` that others give up be of no use to the app, since they go to the reserve, which is not for it?
+    pub fn only_fills_reserve(&self, account: Account, units: u32, given_up: u32) -> bool {
+        let is_room = self.held.saturating_add(units) <= self.limit.saturating_add(given_up);
+        is_room && !self.could_take(account, units, given_up)
     }
 
     /// Units that an app of this weight is entitled to; rounded up, so that who stands lowest is never held up by a

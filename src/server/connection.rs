@@ -39,6 +39,7 @@ mod watch;
 // The bytes: which protocol, where requests begin and end, how a socket ends.
 mod framing;
 mod preface;
+mod rounds;
 mod socket;
 // The two protocols, and what is done to each request and response.
 mod check;
@@ -48,6 +49,21 @@ mod http2;
 
 /// Answers requests. It is polled in the connection's own task (HTTP/1) or in the stream's (HTTP/2), and dropped
 /// when the client goes away.
+pub use rounds::Crowd;
+
+/// What a handler has to say to a request.
+pub struct Answered<B> {
+    pub response: Response<B>,
+    /// The busy pool that answered it, or refused to: while a thread has no rest, its connections wait for each other.
+    pub crowd: Option<Crowd>,
+}
+
+impl<B> From<Response<B>> for Answered<B> {
+    fn from(response: Response<B>) -> Self {
+        Self { response, crowd: None }
+    }
+}
+
 pub trait Handler: Clone + Send + Sync + 'static {
     /// A body error ends the response visibly broken.
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
@@ -57,7 +73,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
         &self,
         request: Request<Incoming>,
         peer: Peer,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    ) -> impl Future<Output = Answered<Self::Body>> + Send;
 
     /// May threads be kept awake for the next request? Not where others wait for the processor.
     fn may_busy_poll(&self) -> bool;

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::access::AccessLine;
 use super::body::{RequestBody, RequestError, ResponseBody, Small, read_small};
-use super::connection::{Handler, Peer, check_request, host};
+use super::connection::{Answered, Crowd, Handler, Peer, check_request, host};
 use super::files;
 use super::reply::{self, Refusal};
 use super::seen::Seen;
@@ -168,7 +168,7 @@ impl AppHandler {
 impl Handler for AppHandler {
     type Body = ResponseBody<AccessLine>;
 
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody<AccessLine>> {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Answered<ResponseBody<AccessLine>> {
         let id = self.0.next_request.fetch_add(1, Relaxed);
         let mut seen = Seen::new(id, peer, Timing::new(self.0.debug_headers));
         let mut line = match self.0.access_log {
@@ -179,6 +179,7 @@ impl Handler for AppHandler {
         if let (Some(release), AnsweredBy::App) = (&seen.release, seen.answered_by) {
             count(&served, &release.counters.tally);
         }
+        let crowd = crowd(&served, &seen);
         let mut response = match served {
             Ok(response) => response,
             Err(refusal) => reply::refuse(&refusal, &seen, self.0.error_detail),
@@ -189,13 +190,20 @@ impl Handler for AppHandler {
             release.counters.app.response(seen.answered_by, response.status());
         }
         line.answered(response.status(), seen.release.map(|release| release.app.clone()));
-        response.map(|body| body.watched(line))
+        Answered { response: response.map(|body| body.watched(line)), crowd }
     }
 
     /// A thread of the slow lane gets next to nothing while one of these is awake.
     fn may_busy_poll(&self) -> bool {
         !self.0.cores.lane().has_work()
     }
+}
+
+/// The pool that answered the request, or refused to, if it keeps the processors busy or refuses what comes.
+fn crowd(served: &Result<Response<ResponseBody>, Refusal>, seen: &Seen) -> Option<Crowd> {
+    let release = seen.release.as_ref().filter(|_| seen.answered_by == AnsweredBy::App)?;
+    let load = release.pool.load();
+    (load.is_busy() || matches!(served, Err(Refusal::Lease(_)))).then(|| load.number())
 }
 
 /// Takes the request down if the operator wants to replay it.

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::accept::{self, Listener};
 use super::body::{RequestBody, ResponseBody, Sender, channel};
-use super::connection::{Handler, Limits, Peer, check_request};
+use super::connection::{Answered, Handler, Limits, Peer, check_request};
 use super::drain::{Drain, Drained};
 
 pub use client::Raw;
@@ -192,8 +192,8 @@ impl App {
 impl Handler for App {
     type Body = ResponseBody;
 
-    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<ResponseBody> {
-        self.answer(request).await
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Answered<ResponseBody> {
+        self.answer(request).await.into()
     }
 
     fn may_busy_poll(&self) -> bool {

@@ -58,6 +58,10 @@ impl Member for Fake {
         self.spare.lock().len() as u32
     }
 
+    fn each(&self) -> u32 {
+        1
+    }
+
     fn give_up(self: Arc<Self>) {
         let permit = self.spare.lock().pop();
         drop(permit);
@@ -159,6 +163,9 @@ fn a_long_line_is_served_on_a_shallow_stack() {
     impl Member for Wasteful {
         fn spare(&self) -> u32 {
             0
+        }
+        fn each(&self) -> u32 {
+            1
         }
         fn give_up(self: Arc<Self>) {}
         fn press(&self, _: Pressure) {}
@@ -264,6 +271,9 @@ fn a_pool_that_panics_does_not_stop_the_line() {
         fn spare(&self) -> u32 {
             0
         }
+        fn each(&self) -> u32 {
+            1
+        }
         fn give_up(self: Arc<Self>) {}
         fn press(&self, _: Pressure) {}
         fn take_turn(self: Arc<Self>) {
@@ -316,14 +326,14 @@ fn a_pool_is_told_who_wants_its_units() {
     let budget = Budget::new(3, 0);
     let (rich, needy) = (Fake::new(&budget, 0), Fake::new(&budget, 1));
     let _held = [budget.take(rich.id, 1), budget.take(rich.id, 1), budget.take(needy.id, 1)];
-    assert_eq!(budget.wanted(rich.id), Wanted::No);
+    assert_eq!(budget.wanted(rich.id, 1), Wanted::No);
     needy.join(1);
-    assert_eq!(budget.wanted(rich.id), Wanted::Spare, "it would stand as low as the other then");
+    assert_eq!(budget.wanted(rich.id, 1), Wanted::Spare, "it would stand as low as the other then");
     drop(needy.got.lock());
     let poor = Fake::new(&budget, 1);
     poor.join(1);
-    assert_eq!(budget.wanted(rich.id), Wanted::ByPoorer);
-    assert_eq!(budget.wanted(poor.id), Wanted::Spare, "not by itself");
+    assert_eq!(budget.wanted(rich.id, 1), Wanted::ByPoorer);
+    assert_eq!(budget.wanted(poor.id, 1), Wanted::Spare, "not by itself");
 }
 
 #[test]
@@ -334,10 +344,10 @@ fn a_lower_limit_takes_idle_instances_and_no_busy_ones() {
     let busy: Vec<_> = (0..4).map(|_| budget.take(pool.id, 1)).collect();
     budget.set_limit(3);
     assert_eq!((pool.spare(), budget.free(), budget.limit()), (0, 2, 3));
-    assert_eq!(budget.wanted(pool.id), Wanted::Spare, "there are too many");
+    assert_eq!(budget.wanted(pool.id, 1), Wanted::Spare, "there are too many");
     assert!(take(&budget, 1).is_none());
     drop(busy);
-    assert_eq!(budget.wanted(pool.id), Wanted::No);
+    assert_eq!(budget.wanted(pool.id, 1), Wanted::No);
     assert!(take(&budget, 1).is_some());
     budget.set_limit(100);
     assert_eq!(budget.limit(), 6, "there are no more");
@@ -351,6 +361,6 @@ fn when_memory_is_scarce_nobody_keeps_spare_instances() {
         [(Pressure::None, Wanted::No), (Pressure::Growth, Wanted::No), (Pressure::Spares, Wanted::Spare)];
     for (pressure, wanted) in expected {
         budget.set_pressure(pressure);
-        assert_eq!((budget.pressure(), budget.wanted(pool.id)), (pressure, wanted));
+        assert_eq!((budget.pressure(), budget.wanted(pool.id, 1)), (pressure, wanted));
     }
 }

@@ -278,6 +278,27 @@ async fn a_flood_leaves_the_reserve_to_those_who_ask_for_little() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_for_little_keeps_its_instance_beside_a_flood() {
+    let (flood, small) = two(16, pooled(16), pooled(16));
+    let mut leases = Vec::new();
+    for _ in 0..14 {
+        leases.push(flood.lease().await);
+    }
+    let waiters: Vec<_> = (0..3).map(|_| flood.spawn_lease()).collect();
+    until(|| flood.pool.stats().waiting == 3 && flood.budget.in_line() == 1).await;
+    for number in 0..5 {
+        let lease = small.lease().await;
+        assert_eq!(lease.made_in().is_some(), number == 0, "the flood could do nothing with it");
+        lease.end(End::Clean);
+        until(|| small.pool.stats().idle == 1).await;
+    }
+    waiters.iter().for_each(tokio::task::JoinHandle::abort);
+    until(|| flood.pool.stats().waiting == 0).await;
+    drop(leases);
+    end_whole(flood, small).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_back_goes_to_the_app_with_the_greater_weight_more_often() {
     let budget = Budget::new(6, 64);
     let light = Rig::within(&budget, pooled(6), 1);

@@ -11,7 +11,7 @@ use crate::pool::{Budget, End, LeaseError, cores};
 async fn busy(max: u32) -> Rig {
     let rig = Rig::new(pooled(max));
     rig.budget.cores().set_threads(1);
-    cores::thread_has_no_rest();
+    cores::keep_thread_awake();
     rig.tend();
     rig.pool.load().worked(Duration::from_secs(1));
     advance(Duration::from_secs(1)).await;

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 
+use super::rounds::Crowd;
 use crate::server::drain::DrainSignal;
 
 /// What the connection is doing, for the watch's clock.
@@ -37,6 +38,8 @@ pub(super) struct Activity {
     /// The client's sending side has ended; the task that reads is to be woken when nothing is in flight.
     half_closed: AtomicBool,
     reader: AtomicWaker,
+    /// Which the last request belonged to; zero if to none.
+    crowd: AtomicU64,
     drain: DrainSignal,
 }
 
@@ -60,6 +63,7 @@ impl Activity {
             clean: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             reader: AtomicWaker::new(),
+            crowd: AtomicU64::new(0),
             drain,
         })
     }
@@ -78,6 +82,16 @@ impl Activity {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
         InFlight { activity: self.clone() }
+    }
+
+    pub(super) fn set_crowd(&self, crowd: Option<Crowd>) {
+        self.crowd.store(crowd.map_or(0, Crowd::get), Relaxed);
+    }
+
+    /// The crowd that the next request probably belongs to, as the last one did; none while anything is under way.
+    pub(super) fn crowd(&self) -> Option<Crowd> {
+        let crowd = Crowd::new(self.crowd.load(Relaxed))?;
+        (self.phase() == Phase::Idle && !self.is_ending()).then_some(crowd)
     }
 
     pub(super) fn in_flight(&self) -> usize {

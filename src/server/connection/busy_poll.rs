@@ -68,7 +68,7 @@ impl<M: Fn() -> bool> BusyPoll<M> {
     /// The connection has been polled and waits for something; `rest`: for its next request.
     pub(super) fn waits(&mut self, polled: Option<Instant>, rest: Option<Rest>, cx: &mut Context<'_>) {
         if !(self.may)() {
-            return self.sleep();
+            return self.sleep(rest);
         }
         if let (Some(before), Some(polled)) = (self.rest, polled) {
             let waited = polled.saturating_duration_since(before.since);
@@ -107,9 +107,11 @@ impl<M: Fn() -> bool> BusyPoll<M> {
     }
 
     /// The thread is needed for something else.
-    fn sleep(&mut self) {
-        self.rest = None;
+    fn sleep(&mut self, rest: Option<Rest>) {
         self.looks_no_more();
+        if rest != self.rest {
+            self.rest = None;
+        }
     }
 
     /// Was the next request looked for?

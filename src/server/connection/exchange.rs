@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::AmbiguousLength;
 use super::activity::{Activity, InFlight};
+use super::{AmbiguousLength, Answered};
 
 /// The most bytes of one HTTP/2 body frame: what a client must take within the write timeout to count as alive.
 const MAX_FRAME: usize = 64 * 1024;
@@ -66,8 +66,9 @@ impl Exchange {
     }
 
     /// The response as hyper may send it.
-    pub(super) fn finish<B: Body<Data = Bytes>>(self, response: Response<B>) -> Response<Outgoing<B>> {
-        let (mut parts, body) = response.into_parts();
+    pub(super) fn finish<B: Body<Data = Bytes>>(self, answered: Answered<B>) -> Response<Outgoing<B>> {
+        self.in_flight.activity.set_crowd(answered.crowd);
+        let (mut parts, body) = answered.response.into_parts();
         // How a body is framed is decided here and nowhere else.
         parts.headers.remove(TRANSFER_ENCODING);
         if self.http1 && self.must_close(parts.status) {

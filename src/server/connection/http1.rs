@@ -14,7 +14,7 @@ use super::busy_poll::BusyPoll;
 use super::exchange::{Exchange, Outgoing};
 use super::framing::Framing;
 use super::socket::Socket;
-use super::{Connection, Drive, End, Handler, drive, exchange};
+use super::{Connection, Drive, End, Handler, drive, exchange, rounds};
 
 /// Bytes buffered for one connection in each direction; hyper's own minimum is 8 KiB.
 const BUFFER: usize = 64 * 1024;
@@ -39,6 +39,7 @@ impl Connection {
         let mut http = Http1 {
             connection: builder(limits.max_header_bytes).serve_connection(TokioIo::new(socket), service),
             activity: &activity,
+            is_in_line: false,
         };
         let end = drive(&mut http, &mut watch, &mut busy_poll).await;
         // Taking the connection apart drops what is in flight.
@@ -75,6 +76,20 @@ impl Connection {
 struct Http1<'a, S: HttpService<Incoming>> {
     connection: http1::Connection<TokioIo<Socket>, S>,
     activity: &'a Activity,
+    is_in_line: bool,
+}
+
+impl<S: HttpService<Incoming>> Http1<'_, S> {
+    /// Has the next request to wait before it is read, if there is one?
+    fn stays_in_line(&mut self, cx: &Context<'_>) -> bool {
+        let was_in_line = std::mem::take(&mut self.is_in_line);
+        if let Some(crowd) = self.activity.crowd()
+            && !was_in_line
+        {
+            self.is_in_line = !rounds::enter(crowd, cx.waker());
+        }
+        self.is_in_line
+    }
 }
 
 impl<S, B> Drive for Http1<'_, S>
@@ -85,6 +100,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        if self.stays_in_line(cx) {
+            return Poll::Pending;
+        }
         // hyper's own `graceful_shutdown` is not used: it would drop a request that is in the socket already.
         Pin::new(&mut self.connection).poll(cx)
     }
