@@ -79,6 +79,9 @@ const FLOOD_CONNECTIONS: usize = 200;
 /// Requests a second of `b`, and for how long.
 const RATE: f64 = 200.0;
 const OPEN: Duration = Duration::from_secs(4);
+/// Before that, unmeasured: in a host that has just started the first requests of so many connections take longer, flood or
+/// not, and which phase comes first is the order's.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// With one connection.
 const CLOSED: Duration = Duration::from_secs(2);
 /// Over before the second request is due.
@@ -121,7 +124,7 @@ async fn measure(stage: &Stage, flood: &Flood, order: Order) -> anyhow::Result<F
 /// A phase under the flood, and how long its first answer took.
 async fn under(stage: &Stage, host: &Host, flood: &Flood) -> anyhow::Result<(Phase, Option<f64>, Counts)> {
     // The flood goes on a little longer than what is measured in it.
-    let lasts = RISE + OPEN + CLOSED + GRACE + Duration::from_secs(1);
+    let lasts = RISE + WARM_UP + OPEN + CLOSED + GRACE * 2 + Duration::from_secs(1);
     // Beside threads of its own priority `b`'s would wait for the processor, and that be taken for the server's time.
     let load = host.load(stage, flood.path, flood.status, FLOOD_CONNECTIONS, lasts);
     let load = Load { gives_way: true, ..load };
@@ -138,7 +141,9 @@ async fn under(stage: &Stage, host: &Host, flood: &Flood) -> anyhow::Result<(Pha
 
 async fn phase(stage: &Stage, host: &Host) -> anyhow::Result<Phase> {
     // As many connections as requests: none of them waits for another one's answer.
-    let seen = ask(stage, host, (RATE * OPEN.as_secs_f64()) as usize, OPEN).await?;
+    let connections = (RATE * OPEN.as_secs_f64()) as usize;
+    ask(stage, host, connections, WARM_UP).await?;
+    let seen = ask(stage, host, connections, OPEN).await?;
     let right = seen.count(200);
     let open_loop = Asked { latency: Latency::of(&seen.served), right, failed: seen.asked() - right };
     let closed = host.closed_loop(stage, "/b", 200, 1, CLOSED).await?;

@@ -30,6 +30,7 @@ impl Budget {
             next_id: 0,
             is_serving: false,
             shortage: 0,
+            kept: 0,
             searched: 0,
         };
         Self(Arc::new(Ledger {
@@ -38,6 +39,7 @@ impl Budget {
             waiting: AtomicUsize::new(0),
             in_line: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
+            search_is_due: AtomicBool::new(false),
             pressure: AtomicU8::new(Pressure::None as u8),
             cores: Arc::default(),
             state: Mutex::new(state),
@@ -181,12 +183,20 @@ impl Budget {
         if self.0.in_line.load(Relaxed) == 0 && !self.0.is_over.load(Relaxed) {
             return wanted;
         }
-        let state = self.0.state.lock();
+        let mut state = self.0.state.lock();
         if state.shares.held() > state.shares.limit() {
             wanted = Wanted::Spare;
         }
         let Some(next) = state.next().map(|place| &state.line[place]) else { return wanted };
-        if state.shares.only_fills_reserve(next.id.account, next.units, units) {
+        let (account, needs) = (next.id.account, next.units);
+        if state.shares.only_fills_reserve(account, needs, units) {
+            state.kept = state.kept.saturating_add(units);
+            if !state.shares.only_fills_reserve(account, needs, state.kept) {
+                // Together they may be of use.
+                state.kept = 0;
+                state.shortage += 1;
+                self.0.search_is_due.store(true, Relaxed);
+            }
             return wanted;
         }
         match state.shares.yields(id.account, next.id.account, next.units) && next.id.account != id.account {
@@ -198,6 +208,13 @@ impl Budget {
     /// Gives free units, and those that other pools hold idle, to the pools in line.
     pub(super) fn serve(&self) {
         self.0.serve();
+    }
+
+    /// The same, if others have kept so much for themselves that together it may do for who is next in line.
+    pub(super) fn serve_if_due(&self) {
+        if self.0.search_is_due.load(Relaxed) && self.0.search_is_due.swap(false, Relaxed) {
+            self.0.serve();
+        }
     }
 
     /// Has other pools' spare idle instances dropped until `units` are free or there are no more: for a request that
@@ -308,6 +325,8 @@ struct Ledger {
     in_line: AtomicUsize,
     /// Is more held than the limit? For reading without the lock.
     is_over: AtomicBool,
+    /// Spare instances are to be looked for anew.
+    search_is_due: AtomicBool,
     pressure: AtomicU8,
     cores: Arc<Cores>,
     state: Mutex<State>,
@@ -323,7 +342,9 @@ struct State {
     is_serving: bool,
     /// Counts the times that the line began to form.
     shortage: u64,
-    /// The shortage in which no spare instance was left. While it lasts none can become spare, so nobody looks again.
+    /// Units, no fewer, that pools have kept since they were last looked for, since each alone would have been of no use.
+    kept: u32,
+    /// The shortage in which no spare instance was left. While it lasts none can become spare but what is `kept`, so nobody looks again.
     searched: u64,
 }
 

@@ -299,6 +299,27 @@ async fn who_asks_for_little_keeps_its_instance_beside_a_flood() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_many_have_idle_is_more_than_the_reserve() {
+    let (flood, small) = two(16, pooled(16), pooled(16));
+    let mut leases = Vec::new();
+    for _ in 0..10 {
+        leases.push(flood.lease().await);
+    }
+    let mut little = Vec::new();
+    for _ in 0..6 {
+        little.push(small.lease().await);
+    }
+    let waiters: Vec<_> = (0..2).map(|_| flood.spawn_lease()).collect();
+    until(|| flood.pool.stats().waiting == 2 && flood.budget.in_line() == 1).await;
+    little.into_iter().for_each(|lease| lease.end(End::Clean));
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap().end(End::Clean);
+    }
+    drop(leases);
+    end_whole(flood, small).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_back_goes_to_the_app_with_the_greater_weight_more_often() {
     let budget = Budget::new(6, 64);
     let light = Rig::within(&budget, pooled(6), 1);
