@@ -86,7 +86,12 @@ async fn a_trap_after_a_small_part_of_the_body_is_still_a_500() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trap_after_more_than_the_buffer_breaks_the_chunked_body_off() {
-    let host = TestHost::with(&["trapper"]).await;
+    // It writes them one by one, which takes unoptimised hosts on slow machines more than the default.
+    let host = TestHost::builder()
+        .config("[defaults]\ncpu_time = \"1m\"\nrequest_timeout = \"2m\"")
+        .app("trapper", "trapper")
+        .start()
+        .await;
     let mut wire = Wire::connect(host.address()).await;
     wire.ask("/trapper?when=after&bytes=1200000").await;
     let head = wire.head().await.expect("a head");

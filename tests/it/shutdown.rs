@@ -27,7 +27,17 @@ async fn ask_on(address: SocketAddr, path: &str, expected: &str, answered: &Atom
                     return true;
                 }
             }
-            _ => return false,
+            // A machine that has other work besides has a queue that never empties; to be refused is an answer, too.
+            Ok((head, _)) if head.status == 503 => {
+                if head.header("connection") == "close" {
+                    wire.closed().await;
+                    return true;
+                }
+            }
+            lost => {
+                eprintln!("{path}: {lost:?}");
+                return false;
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 /// How long a condition that is waited for may take: generous, since machines are slow at times.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A guest app built from `guest-apps/`.
 pub fn guest(name: &str) -> PathBuf {
