@@ -26,6 +26,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -308,6 +309,11 @@ impl<M: Manager> Pool<M> {
     /// too many or have lived for too long, and begins to make those that are missing. Call it within a runtime.
     pub fn tend(&self, now: Instant) -> Tended {
         self.0.tend(now)
+    }
+
+    /// As no other pool's of its budget.
+    pub fn number(&self) -> NonZeroU64 {
+        self.0.id.number()
     }
 
     /// How busy the pool keeps the processors.

@@ -1,4 +1,5 @@
-//! What the kernel knows of a thread, mostly the calling one: its processor time, which no preemption adds to, and how it is scheduled.
+//! What the kernel knows of a thread, mostly the calling one: its processor time, which no preemption adds to, and how it
+//! is scheduled.
 
 use std::io;
 use std::time::Duration;
@@ -33,13 +34,9 @@ impl ThreadClock {
         unsafe {
             libc::clock_gettime(self.0, &raw mut time);
         }
-        since_zero(time)
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
     }
-}
-
-fn since_zero(time: libc::timespec) -> Duration {
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Asks the scheduler to let the calling thread run soon whenever it wakes, for it only runs for a moment then. Linux has

@@ -6,6 +6,7 @@
 //! lock, never the other way round. So a permit must not be dropped, and a member not be called, under either.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
@@ -27,7 +28,7 @@ impl Budget {
             shares: Shares::new(units),
             line: Vec::new(),
             members: Arc::from([]),
-            next_id: 0,
+            next_id: NonZeroU64::MIN,
             is_serving: false,
             shortage: 0,
             kept: 0,
@@ -39,7 +40,6 @@ impl Budget {
             waiting: AtomicUsize::new(0),
             in_line: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
-            search_is_due: AtomicBool::new(false),
             pressure: AtomicU8::new(Pressure::None as u8),
             cores: Arc::default(),
             state: Mutex::new(state),
@@ -112,8 +112,9 @@ impl Budget {
     /// A name for one more pool of an app, whose weight is this one from now on; until [`Budget::close`].
     pub(super) fn open(&self, app: &str, weight: u32) -> Id {
         let mut state = self.0.state.lock();
-        state.next_id += 1;
-        Id { number: state.next_id, account: state.shares.open(app, weight) }
+        let number = state.next_id;
+        state.next_id = number.saturating_add(1);
+        Id { number, account: state.shares.open(app, weight) }
     }
 
     /// The pool is gone, with all that it held.
@@ -183,20 +184,12 @@ impl Budget {
         if self.0.in_line.load(Relaxed) == 0 && !self.0.is_over.load(Relaxed) {
             return wanted;
         }
-        let mut state = self.0.state.lock();
+        let state = self.0.state.lock();
         if state.shares.held() > state.shares.limit() {
             wanted = Wanted::Spare;
         }
         let Some(next) = state.next().map(|place| &state.line[place]) else { return wanted };
-        let (account, needs) = (next.id.account, next.units);
-        if state.shares.only_fills_reserve(account, needs, units) {
-            state.kept = state.kept.saturating_add(units);
-            if !state.shares.only_fills_reserve(account, needs, state.kept) {
-                // Together they may be of use.
-                state.kept = 0;
-                state.shortage += 1;
-                self.0.search_is_due.store(true, Relaxed);
-            }
+        if state.shares.only_fills_reserve(next.id.account, next.units, units) {
             return wanted;
         }
         match state.shares.yields(id.account, next.id.account, next.units) && next.id.account != id.account {
@@ -210,11 +203,29 @@ impl Budget {
         self.0.serve();
     }
 
-    /// The same, if others have kept so much for themselves that together it may do for who is next in line.
-    pub(super) fn serve_if_due(&self) {
-        if self.0.search_is_due.load(Relaxed) && self.0.search_is_due.swap(false, Relaxed) {
-            self.0.serve();
+    /// A pool keeps an instance of so many units idle. Where they would only have filled the reserve, the line is served
+    /// once what was kept so may together be enough for who is next.
+    pub(super) fn keeps(&self, units: u32) {
+        if self.0.in_line.load(Relaxed) == 0 {
+            return;
         }
+        {
+            let mut state = self.0.state.lock();
+            let Some(InLine { id, units: needs, .. }) = state.next().map(|place| &state.line[place]) else {
+                return;
+            };
+            let (account, needs, kept) = (id.account, *needs, state.kept.saturating_add(units));
+            if !state.shares.only_fills_reserve(account, needs, units) {
+                return;
+            }
+            if state.shares.only_fills_reserve(account, needs, kept) {
+                state.kept = kept;
+                return;
+            }
+            state.kept = 0;
+            state.shortage += 1;
+        }
+        self.0.serve();
     }
 
     /// Has other pools' spare idle instances dropped until `units` are free or there are no more: for a request that
@@ -254,8 +265,14 @@ pub(super) trait Member: Send + Sync {
 /// A pool's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id {
-    number: u64,
+    number: NonZeroU64,
     account: Account,
+}
+
+impl Id {
+    pub(super) fn number(self) -> NonZeroU64 {
+        self.number
+    }
 }
 
 /// Who wants an instance's units.
@@ -325,8 +342,6 @@ struct Ledger {
     in_line: AtomicUsize,
     /// Is more held than the limit? For reading without the lock.
     is_over: AtomicBool,
-    /// Spare instances are to be looked for anew.
-    search_is_due: AtomicBool,
     pressure: AtomicU8,
     cores: Arc<Cores>,
     state: Mutex<State>,
@@ -337,14 +352,15 @@ struct State {
     /// Those who wait, in the order in which they came. Whose turn it is, is not passed by those that need fewer units.
     line: Vec<InLine>,
     members: Members,
-    next_id: u64,
+    next_id: NonZeroU64,
     /// Somebody serves the line and will see what changes meanwhile.
     is_serving: bool,
-    /// Counts the times that the line began to form.
+    /// Counts the times that the line began to form, or much was kept.
     shortage: u64,
     /// Units, no fewer, that pools have kept since they were last looked for, since each alone would have been of no use.
     kept: u32,
-    /// The shortage in which no spare instance was left. While it lasts none can become spare but what is `kept`, so nobody looks again.
+    /// The shortage in which no spare instance was left. While it lasts none can become spare but what is `kept`, so
+    /// nobody looks again.
     searched: u64,
 }
 

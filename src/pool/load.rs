@@ -16,7 +16,6 @@
 //! ([`super::lane`]): so they keep no other from running for longer than it takes the kernel to change threads.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
@@ -228,11 +227,6 @@ impl Load {
 
     pub fn running(&self) -> u32 {
         self.running.load(Relaxed)
-    }
-
-    /// As no other pool's that is there.
-    pub fn number(&self) -> NonZeroU64 {
-        NonZeroU64::MIN.saturating_add(std::ptr::from_ref(self).addr() as u64)
     }
 
     pub fn is_busy(&self) -> bool {

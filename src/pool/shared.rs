@@ -351,7 +351,7 @@ impl<M: Manager> Held<M> {
             (put, books.slots.waiting() > 0)
         });
         match put {
-            Put::Idle => pool.budget.serve_if_due(),
+            Put::Idle => pool.budget.keeps(pool.each),
             Put::Hand(waiter, ready) => waiter.hand(pool.held(Phase::Leased, ready)),
             Put::Surplus(ready) => pool.held(Phase::Leaving, ready).discard(),
         }

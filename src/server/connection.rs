@@ -47,8 +47,6 @@ mod exchange;
 mod http1;
 mod http2;
 
-/// Answers requests. It is polled in the connection's own task (HTTP/1) or in the stream's (HTTP/2), and dropped
-/// when the client goes away.
 pub use rounds::Crowd;
 
 /// What a handler has to say to a request.
@@ -64,6 +62,8 @@ impl<B> From<Response<B>> for Answered<B> {
     }
 }
 
+/// Answers requests. It is polled in the connection's own task (HTTP/1) or in the stream's (HTTP/2), and dropped
+/// when the client goes away.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// A body error ends the response visibly broken.
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
@@ -199,6 +199,11 @@ impl Connection {
             drain_grace: self.limits.drain_grace,
         };
         Watch::new(activity, times, self.drain.clone(), phase, self.began)
+    }
+
+    fn busy_poll<H: Handler>(&self, handler: &H) -> BusyPoll<impl Fn() -> bool + use<H>> {
+        let (is_on, handler) = (self.limits.busy_poll, handler.clone());
+        BusyPoll::new(move || is_on && handler.may_busy_poll())
     }
 }
 

@@ -202,8 +202,8 @@ impl Handler for AppHandler {
 /// The pool that answered the request, or refused to, if it keeps the processors busy or refuses what comes.
 fn crowd(served: &Result<Response<ResponseBody>, Refusal>, seen: &Seen) -> Option<Crowd> {
     let release = seen.release.as_ref().filter(|_| seen.answered_by == AnsweredBy::App)?;
-    let load = release.pool.load();
-    (load.is_busy() || matches!(served, Err(Refusal::Lease(_)))).then(|| load.number())
+    let pool = &release.pool;
+    (pool.load().is_busy() || matches!(served, Err(Refusal::Lease(_)))).then(|| pool.number())
 }
 
 /// Takes the request down if the operator wants to replay it.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Wake;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +41,22 @@ pub fn patient() -> Limits {
         max_streams: 20,
         ping_interval: long,
         busy_poll: true,
+    }
+}
+
+/// A waker that counts how often it was woken.
+#[derive(Default)]
+pub struct Wakes(AtomicUsize);
+
+impl Wakes {
+    pub fn count(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Several pools, one budget.
 
-use super::rig::{QUEUE_TIMEOUT, Rig, kept, now_or_never, policy, pooled, until};
-use crate::pool::{Budget, End, LeaseError, OnEnd, Policy, PrewarmError};
+use super::rig::{Fake, QUEUE_TIMEOUT, Rig, kept, now_or_never, policy, pooled, until};
+use crate::pool::{Budget, End, Lease, LeaseError, OnEnd, Policy, PrewarmError};
 
 /// Two pools that share this many units.
 fn two(units: u32, one: Policy, other: Policy) -> (Rig, Rig) {
@@ -16,13 +16,17 @@ async fn end_whole(one: Rig, other: Rig) {
     other.ends_whole().await;
 }
 
-/// Has this many instances idle in the pool.
-async fn idle(rig: &Rig, count: u32) {
+async fn lease_many(rig: &Rig, count: u32) -> Vec<Lease<Fake>> {
     let mut leases = Vec::new();
     for _ in 0..count {
         leases.push(rig.lease().await);
     }
-    leases.into_iter().for_each(|lease| lease.end(End::Clean));
+    leases
+}
+
+/// Has this many instances idle in the pool.
+async fn idle(rig: &Rig, count: u32) {
+    lease_many(rig, count).await.into_iter().for_each(|lease| lease.end(End::Clean));
     until(|| rig.pool.stats().idle == count).await;
 }
 
@@ -267,10 +271,7 @@ async fn an_app_with_requests_of_its_own_gives_way_to_one_that_has_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_flood_leaves_the_reserve_to_those_who_ask_for_little() {
     let (flood, small) = two(16, pooled(16), pooled(16));
-    let mut leases = Vec::new();
-    for _ in 0..14 {
-        leases.push(flood.lease().await);
-    }
+    let leases = lease_many(&flood, 14).await;
     assert_eq!(flood.pool.lease().await.err(), Some(LeaseError::TimedOut));
     let little = [small.lease().await, small.lease().await];
     drop((leases, little));
@@ -280,10 +281,7 @@ async fn a_flood_leaves_the_reserve_to_those_who_ask_for_little() {
 #[tokio::test(start_paused = true)]
 async fn who_asks_for_little_keeps_its_instance_beside_a_flood() {
     let (flood, small) = two(16, pooled(16), pooled(16));
-    let mut leases = Vec::new();
-    for _ in 0..14 {
-        leases.push(flood.lease().await);
-    }
+    let leases = lease_many(&flood, 14).await;
     let waiters: Vec<_> = (0..3).map(|_| flood.spawn_lease()).collect();
     until(|| flood.pool.stats().waiting == 3 && flood.budget.in_line() == 1).await;
     for number in 0..5 {
@@ -301,14 +299,8 @@ async fn who_asks_for_little_keeps_its_instance_beside_a_flood() {
 #[tokio::test(start_paused = true)]
 async fn what_many_have_idle_is_more_than_the_reserve() {
     let (flood, small) = two(16, pooled(16), pooled(16));
-    let mut leases = Vec::new();
-    for _ in 0..10 {
-        leases.push(flood.lease().await);
-    }
-    let mut little = Vec::new();
-    for _ in 0..6 {
-        little.push(small.lease().await);
-    }
+    let leases = lease_many(&flood, 10).await;
+    let little = lease_many(&small, 6).await;
     let waiters: Vec<_> = (0..2).map(|_| flood.spawn_lease()).collect();
     until(|| flood.pool.stats().waiting == 2 && flood.budget.in_line() == 1).await;
     little.into_iter().for_each(|lease| lease.end(End::Clean));
@@ -324,10 +316,7 @@ async fn what_comes_back_goes_to_the_app_with_the_greater_weight_more_often() {
     let budget = Budget::new(6, 64);
     let light = Rig::within(&budget, pooled(6), 1);
     let heavy = Rig::within(&budget, Policy { weight: 2, ..pooled(6) }, 1);
-    let mut leases: Vec<_> = Vec::new();
-    for _ in 0..6 {
-        leases.push(light.lease().await);
-    }
+    let leases = lease_many(&light, 6).await;
     let waiters: Vec<_> = (0..6).map(|_| heavy.spawn_lease()).collect();
     until(|| heavy.pool.stats().waiting == 6).await;
     let own: Vec<_> = (0..4).map(|_| light.spawn_lease()).collect();

@@ -165,22 +165,13 @@ impl Habit {
 mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
 
     use super::super::activity::{Activity, Phase};
     use super::super::watch::{Times, Watch};
     use super::*;
     use crate::server::drain::Drain;
-
-    #[derive(Default)]
-    struct Looks(AtomicUsize);
-
-    impl Wake for Looks {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
+    use crate::server::testing::Wakes;
 
     /// A connection's part, on a clock that stands still.
     struct Client {
@@ -188,7 +179,7 @@ mod tests {
         watch: Watch,
         busy_poll: BusyPoll<Box<dyn Fn() -> bool>>,
         may: Rc<Cell<bool>>,
-        looks: Arc<Looks>,
+        looks: Arc<Wakes>,
     }
 
     impl Client {
@@ -207,7 +198,7 @@ mod tests {
 
         /// One poll of the connection; whether it has itself polled again.
         async fn poll(&mut self, work: impl FnOnce(&Arc<Activity>)) -> bool {
-            let before = self.looks.0.load(SeqCst);
+            let before = self.looks.count();
             let waker = Waker::from(self.looks.clone());
             let polled = self.busy_poll.polls();
             work(&self.activity);
@@ -215,7 +206,7 @@ mod tests {
             assert!(self.watch.poll(&mut cx).is_pending());
             self.busy_poll.waits(polled, self.watch.rest(), &mut cx);
             tokio::task::yield_now().await;
-            self.looks.0.load(SeqCst) > before
+            self.looks.count() > before
         }
 
         /// A request comes after that time and is answered at once.

@@ -10,7 +10,6 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 
 use super::activity::{Activity, Phase};
-use super::busy_poll::BusyPoll;
 use super::exchange::{Exchange, Outgoing};
 use super::framing::Framing;
 use super::socket::Socket;
@@ -27,8 +26,7 @@ impl Connection {
         let activity = Activity::new(self.drain.clone());
         let (limits, drain) = (self.limits.clone(), self.drain.clone());
         let mut watch = self.watch(activity.clone(), Phase::Reading);
-        let (is_on, app) = (limits.busy_poll, handler.clone());
-        let mut busy_poll = BusyPoll::new(move || is_on && app.may_busy_poll());
+        let mut busy_poll = self.busy_poll(&handler);
         let (peer, exchanges) = (self.peer, activity.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let begun = Exchange::begin(&exchanges, &mut request, None);
@@ -82,12 +80,11 @@ struct Http1<'a, S: HttpService<Incoming>> {
 impl<S: HttpService<Incoming>> Http1<'_, S> {
     /// Has the next request to wait before it is read, if there is one?
     fn stays_in_line(&mut self, cx: &Context<'_>) -> bool {
-        let was_in_line = std::mem::take(&mut self.is_in_line);
-        if let Some(crowd) = self.activity.crowd()
-            && !was_in_line
-        {
-            self.is_in_line = !rounds::enter(crowd, cx.waker());
-        }
+        self.is_in_line = match self.activity.crowd() {
+            Some(crowd) if !self.is_in_line => !rounds::enter(crowd, cx.waker()),
+            // It was let in, or need not wait.
+            _ => false,
+        };
         self.is_in_line
     }
 }

@@ -16,7 +16,6 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Phase};
-use super::busy_poll::BusyPoll;
 use super::exchange::{Exchange, Outgoing, Pace};
 use super::socket::Socket;
 use super::{Connection, Drive, End, Handler, Limits, drive, exchange};
@@ -40,8 +39,7 @@ impl Connection {
         let limits = self.limits.clone();
         // The preface is complete, and a client may connect long before its first request.
         let mut watch = self.watch(activity.clone(), Phase::Idle);
-        let (is_on, app) = (limits.busy_poll, handler.clone());
-        let mut busy_poll = BusyPoll::new(move || is_on && app.may_busy_poll());
+        let mut busy_poll = self.busy_poll(&handler);
         let streams =
             Streams { drain: self.drain, write_timeout: limits.write_timeout, next: Arc::default() };
         let (peer, began) = (self.peer, self.began);

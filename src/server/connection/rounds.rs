@@ -2,11 +2,10 @@
 //!
 //! The runtime polls what is ready in order, and only then looks at its sockets again. Of a flood much is ready, each takes
 //! the time of a request, and whoever else comes stands behind all of it. So while a thread has no rest, a connection
-//! whose last request went to a busy pool has to wait with its next one, before it is read, in a line of its pool's. In
-//! each *round* a few of all lines in turn are let in; then the runtime looks at its sockets, and those who stand in no
+//! whose last request went to a busy pool, or to one that refused it, has to wait with its next one, before it is read, in a
+//! line of its pool's. In each *round* a few of all lines in turn are let in; then the runtime looks at its sockets, and those who stand in no
 //! line go before the next round.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ const AT_MOST: usize = 64;
 pub type Crowd = NonZeroU64;
 
 thread_local! {
-    static ROUNDS: RefCell<Arc<Mutex<Rounds>>> = RefCell::default();
+    static ROUNDS: Arc<Mutex<Rounds>> = Arc::default();
 }
 
 /// Whether a connection of this crowd may read its next request now; else the waker is woken when it may. To be asked
@@ -37,7 +36,7 @@ pub(super) fn enter(crowd: Crowd, waker: &Waker) -> bool {
     if !pool::thread_has_no_rest(Instant::now()) {
         return true;
     }
-    let rounds = ROUNDS.with_borrow(Arc::clone);
+    let rounds = ROUNDS.with(Arc::clone);
     let mut state = rounds.lock();
     if state.lines.is_empty() && state.let_in < state.most() {
         state.let_in += 1;
@@ -133,36 +132,18 @@ impl Rounds {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::task::Wake;
-
     use super::*;
-
-    /// One who waits; counts how often it was woken.
-    #[derive(Default)]
-    struct One(AtomicUsize);
-
-    impl Wake for One {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
-
-    impl One {
-        fn was_let_in(&self) -> bool {
-            self.0.load(SeqCst) > 0
-        }
-    }
+    use crate::server::testing::Wakes;
 
     fn crowd(number: u64) -> Crowd {
         Crowd::new(number).expect("not zero")
     }
 
     /// So many of a crowd, none of which may go on at once.
-    fn come(number: u64, count: usize) -> Vec<Arc<One>> {
+    fn come(number: u64, count: usize) -> Vec<Arc<Wakes>> {
         let mut all = Vec::new();
         while all.len() < count {
-            let one = Arc::new(One::default());
+            let one = Arc::new(Wakes::default());
             if !enter(crowd(number), &Waker::from(one.clone())) {
                 all.push(one);
             }
@@ -170,13 +151,13 @@ mod tests {
         all
     }
 
-    fn let_in(all: &[Arc<One>]) -> usize {
-        all.iter().filter(|one| one.was_let_in()).count()
+    fn let_in(all: &[Arc<Wakes>]) -> usize {
+        all.iter().filter(|one| one.count() > 0).count()
     }
 
     fn thread_has_no_rest() {
         pool::keep_thread_awake();
-        ROUNDS.take();
+        ROUNDS.with(|rounds| *rounds.lock() = Rounds::default());
     }
 
     async fn a_look() {
@@ -185,7 +166,6 @@ mod tests {
 
     #[tokio::test]
     async fn on_a_thread_that_rests_nobody_waits() {
-        ROUNDS.take();
         pool::thread_awoke();
         for _ in 0..10 {
             pool::thread_awoke();
@@ -204,15 +184,15 @@ mod tests {
         while let_in(&flood) == 0 {
             a_look().await;
         }
-        assert!(other[0].was_let_in(), "its line is as good as the other");
+        assert!(other[0].count() > 0, "its line is as good as the other");
         assert!(let_in(&flood) < 100);
-        let in_order = flood.iter().take_while(|one| one.was_let_in()).count();
+        let in_order = flood.iter().take_while(|one| one.count() > 0).count();
         assert_eq!(in_order, let_in(&flood));
         while let_in(&flood) < flood.len() {
             a_look().await;
         }
-        assert!(flood.iter().all(|one| one.0.load(SeqCst) == 1));
-        while ROUNDS.with_borrow(|rounds| rounds.lock().is_running) {
+        assert!(flood.iter().all(|one| one.count() == 1));
+        while ROUNDS.with(|rounds| rounds.lock().is_running) {
             a_look().await;
         }
         thread_has_no_rest();

@@ -162,7 +162,11 @@ impl Probe {
             }
             Ok(())
         };
-        join_all((0..connections).map(|_| client())).await.into_iter().collect()
+        let checked = join_all((0..connections).map(|_| client())).await;
+        let apps = host.host().registry().apps().into_iter();
+        let failed = apps.filter_map(|app| app.live).map(|release| release.pool.stats().failed).sum::<u64>();
+        assert_eq!(failed, 0, "who was refused was so for want of room");
+        checked.into_iter().collect()
     }
 
     /// One more answer.
