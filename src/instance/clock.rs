@@ -9,6 +9,7 @@
 //! was interrupted uses the processor in earnest: from then on its polls are measured by the thread's processor time,
 //! so that a busy machine neither ends it early nor makes its account wrong.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -22,6 +23,28 @@ use crate::pool::{Turn, nanoseconds};
 /// What a guest may use of the processor before it cedes its turn to others that wait for one. Most requests need less,
 /// and end sooner if they run without a break.
 const LONG: Duration = Duration::from_millis(50);
+
+/// Wall time in which the kernel may well have run something else.
+const DOUBTFUL: Duration = Duration::from_millis(4);
+
+/// How old may be what is known of a thread's processor time: so a stretch may be taken for so much longer than it was.
+const STALE: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// What this thread had had of the processor, and when that was asked.
+    static HAD: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+}
+
+/// What this thread has had of the processor, as of a moment ago: that costs next to nothing.
+fn thread_had(now: Instant) -> Duration {
+    let had = HAD.get().filter(|(asked, _)| now.saturating_duration_since(*asked) < STALE);
+    let (_, had) = had.unwrap_or_else(|| {
+        let had = (now, thread_cpu_time());
+        HAD.set(Some(had));
+        had
+    });
+    had
+}
 
 /// The guest used more time than its `cpu_time`.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +60,8 @@ pub struct CpuClock {
     used: AtomicU64,
     /// Start of the poll under way, by its ruler.
     entered: AtomicU64,
+    /// What the thread had had of the processor a moment before, if the ruler is not that.
+    had: AtomicU64,
     /// The poll under way is measured by the thread's processor time.
     by_thread: AtomicBool,
     /// The guest was interrupted: the next polls are.
@@ -54,6 +79,7 @@ impl CpuClock {
             limit,
             used: AtomicU64::new(0),
             entered: AtomicU64::new(0),
+            had: AtomicU64::new(0),
             by_thread: AtomicBool::new(false),
             was_interrupted: AtomicBool::new(false),
             gave_way: AtomicBool::new(false),
@@ -75,13 +101,29 @@ impl CpuClock {
     /// Begins a stretch of time: a poll of the guest, or something else that is done for it.
     pub fn enter(&self) {
         self.gave_way.store(false, Relaxed);
-        self.by_thread.store(self.was_interrupted.load(Relaxed), Relaxed);
-        self.entered.store(self.reading(), Relaxed);
+        if self.was_interrupted.load(Relaxed) {
+            self.by_thread.store(true, Relaxed);
+            self.entered.store(nanoseconds(thread_cpu_time()), Relaxed);
+        } else {
+            let now = Instant::now();
+            self.by_thread.store(false, Relaxed);
+            self.entered.store(nanoseconds(now - self.origin), Relaxed);
+            self.had.store(nanoseconds(thread_had(now)), Relaxed);
+        }
     }
 
     /// What the stretch has taken so far.
     pub fn inside(&self) -> Duration {
-        Duration::from_nanos(self.reading().saturating_sub(self.entered.load(Relaxed)))
+        let since = |from: &AtomicU64, to| nanoseconds(to).saturating_sub(from.load(Relaxed));
+        if self.by_thread.load(Relaxed) {
+            return Duration::from_nanos(since(&self.entered, thread_cpu_time()));
+        }
+        let wall = since(&self.entered, self.origin.elapsed());
+        Duration::from_nanos(if wall <= nanoseconds(DOUBTFUL) {
+            wall
+        } else {
+            wall.min(since(&self.had, thread_cpu_time()))
+        })
     }
 
     /// Ends the stretch and returns what it took.
@@ -94,10 +136,6 @@ impl CpuClock {
     /// Was the guest interrupted in the last stretch? Then it gave way to others and goes on when it can.
     pub fn gave_way(&self) -> bool {
         self.gave_way.load(Relaxed)
-    }
-
-    fn reading(&self) -> u64 {
-        nanoseconds(if self.by_thread.load(Relaxed) { thread_cpu_time() } else { self.origin.elapsed() })
     }
 
     /// What to do at an interruption: let others run and go on, or end the guest.
@@ -143,6 +181,21 @@ mod tests {
         clock.leave();
         assert!(before < away);
         assert!(clock.take() < away);
+    }
+
+    #[test]
+    fn a_guest_that_the_kernel_kept_from_running_before_its_first_interruption_is_not_ended_for_that() {
+        let clock = CpuClock::new(Duration::from_millis(20));
+        let away = Duration::from_millis(50);
+        clock.enter();
+        std::thread::park_timeout(away);
+        assert!(clock.interrupted().is_ok());
+        clock.leave();
+        assert!(clock.take() < away);
+        clock.enter();
+        std::thread::park_timeout(away);
+        clock.leave();
+        assert!(clock.take() < away, "nor is it counted if there was none");
     }
 
     #[test]

@@ -175,16 +175,26 @@ impl Load {
 
     /// Looks whether the pool is busy, if the last look is long enough ago.
     pub(super) fn assess(self: &Arc<Self>, now: Instant) -> bool {
+        let (was_busy, is_busy) = self.measure(now);
+        if was_busy && !is_busy {
+            // It may have had no turns, left to the slow lane. It has some now, and nobody whose end would tell of it.
+            self.room_to_run();
+        }
+        is_busy
+    }
+
+    /// Whether it was busy, and whether it is.
+    fn measure(self: &Arc<Self>, now: Instant) -> (bool, bool) {
         let mut meter = self.meter.lock();
         let worked = self.worked.load(Relaxed);
         let was_busy = self.is_busy.load(Relaxed);
         let Some(reading) = meter.as_mut() else {
             *meter = Some(Reading { at: now, worked, heavy: None });
-            return was_busy;
+            return (was_busy, was_busy);
         };
         let passed = now.saturating_duration_since(reading.at);
         if passed < WINDOW {
-            return was_busy;
+            return (was_busy, was_busy);
         }
         let used = worked.saturating_sub(reading.worked) as f64;
         let part = used / (passed.as_nanos() as f64 * f64::from(self.cores.threads()));
@@ -196,7 +206,7 @@ impl Load {
         let lately = heavy.is_some_and(|heavy| now.saturating_duration_since(heavy) < LIGHT);
         self.is_heavy.store(lately, Relaxed);
         self.set_busy(was_busy, is_busy);
-        is_busy
+        (was_busy, is_busy)
     }
 
     fn set_busy(self: &Arc<Self>, was: bool, is: bool) {

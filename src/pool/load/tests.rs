@@ -59,6 +59,23 @@ fn a_guest_that_cedes_its_turn_still_is_for_the_slow_lane() {
     assert!(!turn.is_for_lane(), "it waits by itself");
 }
 
+#[test]
+fn who_waits_for_a_turn_while_the_slow_lane_has_them_has_one_when_the_pool_is_no_more_busy() {
+    let start = Instant::now();
+    let cores = cores(1);
+    let load = load(&cores, 100);
+    let turn = load.turn();
+    turn.pause();
+    work(&load, start, 0, 10, 1.0);
+    cores.left.store(1, SeqCst);
+    let mut place = turn.go_on().expect("there is no turn");
+    assert!(place.try_recv().is_err());
+    // The lane's time is over when the pool is not among the busy ones any more.
+    work(&load, start, 20, 10, 0.0);
+    cores.left.store(0, SeqCst);
+    assert!(place.try_recv().is_ok());
+}
+
 /// What runs in the slow lane without a break is told of at its end.
 #[test]
 fn a_pool_stays_heavy_for_a_while_after_nothing_seems_to_be_done() {
