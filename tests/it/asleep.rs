@@ -1,12 +1,14 @@
 //! An app that nobody asks for leaves memory, code and all, and comes back with the next request.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use hostler::admin::ReleaseStatus;
 use http::StatusCode;
 use tempfile::TempDir;
 
 use crate::cache::artifacts;
-use crate::support::TestHost;
+use crate::support::{PATIENCE, TestHost};
 
 const SOON: &str = "[defaults]\nmin_instances = 3\ncode_idle_time = \"1s\"";
 
@@ -43,13 +45,23 @@ async fn an_app_without_requests_leaves_memory_and_comes_back_in_every_mode_and_
             asleep(&host, app).await;
             // Another app is in use meanwhile.
             assert_eq!(host.get("/used").await.status, StatusCode::OK);
-            assert_eq!(host.get(&format!("/{app}")).await.status, StatusCode::OK);
-            assert!(host.app(app).release.expect("a live release").code_in_memory);
+            asked_until(&host, app, "its code is in memory", |live| live.code_in_memory).await;
         }
     }
-    let instances = || host.app("hello").release.expect("a live release").instances;
-    assert_eq!(host.get("/hello").await.status, StatusCode::OK);
-    host.until("as many are ready as are wanted", || instances().idle == 3).await;
+    asked_until(&host, "hello", "as many are ready as are wanted", |live| live.instances.idle == 3).await;
+}
+
+/// On a slow machine an app may be asleep again before anybody has looked.
+async fn asked_until(host: &TestHost, app: &str, what: &str, is_so: impl Fn(&ReleaseStatus) -> bool) {
+    let begun = Instant::now();
+    loop {
+        assert_eq!(host.get(&format!("/{app}")).await.status, StatusCode::OK);
+        if is_so(&host.app(app).release.expect("a live release")) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -48,13 +48,19 @@ impl Footprint {
     /// Fails if more memory is held than before, beyond what may be left.
     #[track_caller]
     pub fn has_not_grown(&self, before: &Footprint) {
-        assert!(self.heap_kib <= before.heap_kib + LEAK_KIB, "something was not freed");
+        assert!(self.has_freed(before), "something was not freed");
         assert!(self.anonymous_kib <= before.anonymous_kib + LEVEL_KIB, "memory grew");
     }
 
-    /// Whether there are no more descriptors and threads than come and go by themselves.
+    /// Whether there are no more descriptors and threads than come and go by themselves, and the heap is as it was.
     pub fn is_near(&self, before: &Footprint) -> bool {
-        self.descriptors <= before.descriptors + 2 && self.threads <= before.threads + 2
+        self.descriptors <= before.descriptors + 2
+            && self.threads <= before.threads + 2
+            && self.has_freed(before)
+    }
+
+    fn has_freed(&self, before: &Footprint) -> bool {
+        self.heap_kib <= before.heap_kib + LEAK_KIB
     }
 }
 

@@ -83,11 +83,13 @@ async fn soak(time: Duration) {
     let before = Footprint::now();
     everything(&host, !seed, time - time / 4, &seen).await;
     at_rest(&host).await;
-    // Threads for blocking work end when they have been idle for a while.
-    until("descriptors and threads are as before", || Footprint::now().is_near(&before)).await;
-    let after = Footprint::now();
     seen.print();
-    println!("soak: before {before:?}, after {after:?}");
+    println!("soak: before {before:?}, after {:?}", Footprint::now());
+    // Threads for blocking work end when they have been idle for a while, and what a guest had may be dropped in one of
+    // another thread.
+    until("descriptors, threads and the heap are as before", || Footprint::now().is_near(&before)).await;
+    let after = Footprint::now();
+    println!("soak: at last {after:?}");
     after.has_not_grown(&before);
     let leftovers = host.stop().await;
     assert_eq!((leftovers.connections, leftovers.units), (0, 0));
@@ -103,7 +105,7 @@ async fn everything(host: &TestHost, seed: u64, time: Duration, seen: &Seen) {
     let mut all: Vec<LocalBoxFuture<'_, ()>> = Vec::new();
     for number in 0..16 {
         let mut wanderer = Wanderer::new(host.address(), seed.wrapping_add(number));
-        all.push(again(end, "a wanderer", async move || wanderer.ask(seen).await).boxed_local());
+        all.push(again(host, end, "a wanderer", async move || wanderer.ask(seen).await).boxed_local());
     }
     for number in 0..6 {
         let mut leaver = Leaver::new(host.address(), seed.wrapping_add(100 + number));
@@ -111,29 +113,37 @@ async fn everything(host: &TestHost, seed: u64, time: Duration, seen: &Seen) {
             leaver.visit().await;
             seen.note("left");
         };
-        all.push(again(end, "a leaver", visit).boxed_local());
+        all.push(again(host, end, "a leaver", visit).boxed_local());
     }
     for good in &good::ALL {
-        all.push(again(end, good.path, async || good::ask(host, good, seen).await).boxed_local());
+        all.push(again(host, end, good.path, async || good::ask(host, good, seen).await).boxed_local());
     }
-    all.push(again(end, "an upload", async || good::upload(host, seen).await).boxed_local());
-    all.push(again(end, "a slow upload", async || good::send_slowly(host, seen).await).boxed_local());
-    all.push(again(end, "a slow download", async || good::read_slowly(host, seen).await).boxed_local());
+    all.push(again(host, end, "an upload", async || good::upload(host, seen).await).boxed_local());
+    all.push(again(host, end, "a slow upload", async || good::send_slowly(host, seen).await).boxed_local());
+    all.push(again(host, end, "a slow download", async || good::read_slowly(host, seen).await).boxed_local());
     let mut version = 0;
     let deploy = async move || {
         deploys::deploy(host, version, seen).await;
         version += 1;
     };
-    all.push(again(end, "a deploy", deploy).boxed_local());
+    all.push(again(host, end, "a deploy", deploy).boxed_local());
     join_all(all).await;
 }
 
 /// Does it until the time is over, each time within a test's patience.
-async fn again(end: Instant, name: &str, mut what: impl AsyncFnMut()) {
+async fn again(host: &TestHost, end: Instant, name: &str, mut what: impl AsyncFnMut()) {
     while Instant::now() < end {
         let done = tokio::time::timeout(PATIENCE, what()).await;
-        done.unwrap_or_else(|_| panic!("{name} takes too long"));
+        done.unwrap_or_else(|_| panic!("{name} takes too long:\n{}", instances(host)));
     }
+}
+
+/// What all pools do at present, a line for each, and the budget.
+fn instances(host: &TestHost) -> String {
+    let status = host.host().status();
+    let live = status.apps.iter().filter_map(|app| Some((&app.app, app.release.as_ref()?)));
+    let lines = live.map(|(app, live)| format!("{app}: {:?}\n", live.instances));
+    lines.chain([format!("{:?}", status.budget)]).collect()
 }
 
 /// All pools are at rest, and the budget is held by idle instances alone: none is left of a replaced release.
