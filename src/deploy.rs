@@ -14,6 +14,7 @@
 //! it and the plan make up for that, so nothing depends on notification.
 
 mod asking;
+mod behind;
 pub mod builder;
 pub mod deployer;
 mod moved;

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::behind::spawn_behind;
 use super::builder::{Builder, DeployError};
 use super::name::AppName;
 use super::plan::{Planner, Step};
@@ -352,5 +353,5 @@ impl Deployer {
 /// Removes the copies of static files that no release has any more.
 async fn sweep(copies: Arc<Copies>) {
     // What fails in it has been logged.
-    let _ = tokio::task::spawn_blocking(move || copies.sweep()).await;
+    let _ = spawn_behind(move || copies.sweep()).await;
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::task::spawn_blocking;
+
 use super::orders::{self, Waiting};
 use super::{Deployer, Done, MAX_APP_SIZE};
 use crate::compile::line::Place;
 use crate::compile::queue::{Asked, Standing};
+use crate::deploy::behind::spawn_behind;
 use crate::deploy::builder::{Builder, DeployError, Sources};
 use crate::deploy::name::AppName;
 use crate::deploy::plan::AfterRead;
@@ -57,8 +60,8 @@ impl Deployer {
                 let copies = Some(&*builder.copies);
                 read(&files, &Reading { max_size: MAX_APP_SIZE, copies, limits: &limits })
             };
-            let result = tokio::task::spawn_blocking(reading).await;
-            let result = result.unwrap_or(Err(ReadError::Changed));
+            let reading = if copying.is_some() { spawn_behind(reading) } else { spawn_blocking(reading) };
+            let result = reading.await.unwrap_or(Err(ReadError::Changed));
             drop(copying);
             Done::Read(DoneReading { app, found, result, asked, slot, look })
         });
@@ -209,6 +212,6 @@ async fn build(
         keep: release.config.keep_releases,
         on_probation: !release.config.probation.is_zero(),
     };
-    let before = tokio::task::spawn_blocking(move || store.begin(&app, &deployed)).await?;
+    let before = spawn_blocking(move || store.begin(&app, &deployed)).await?;
     Ok((release, Some(before)))
 }
