@@ -5,9 +5,10 @@
 //! with its limit at each interruption. The second clock, the deadline on the whole request, is kept by the exchange.
 //!
 //! There are two rulers. A poll is measured by wall time, which costs next to nothing, as long as the guest has not
-//! been interrupted: it has run for less than a tick, and so has what the kernel may have run in between. One that
-//! was interrupted uses the processor in earnest: from then on its polls are measured by the thread's processor time,
-//! so that a busy machine neither ends it early nor makes its account wrong.
+//! been interrupted; where that took longer than a guest runs without an interruption, it is taken for no more than what
+//! the thread has had of the processor since that was last asked, a moment before. One that was interrupted uses the
+//! processor in earnest: from then on its polls are measured by the thread's processor time. So a busy machine neither
+//! ends it early nor makes its account wrong.
 
 use std::cell::Cell;
 use std::sync::Arc;
