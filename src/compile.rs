@@ -74,6 +74,7 @@ pub struct Compiler {
     limits: Limits,
     line: Arc<Line>,
     children: Children,
+    guests_compute: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// What is to be made of an app's bytes.
@@ -128,9 +129,21 @@ impl Limits {
 }
 
 impl Compiler {
-    pub fn new(way: Way, limits: Limits) -> Compiler {
+    /// `guests_compute`: do any have work to do at the lowest priority? A child that begins then gives way to them: it would
+    /// else have half of a processor.
+    pub fn new(
+        way: Way,
+        limits: Limits,
+        guests_compute: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Compiler {
         let line = Line::new(limits.jobs.get());
-        Compiler { way, limits, line, children: Children::default() }
+        Compiler {
+            way,
+            limits,
+            line,
+            children: Children::default(),
+            guests_compute: Box::new(guests_compute),
+        }
     }
 
     /// Where to wait for a place, which [`Compiler::compile`] wants to see.
@@ -157,7 +170,11 @@ impl Compiler {
             Way::Child(program) => program,
         };
         let compatibility = engine::compatibility(engine);
-        let job = job::Job::new(engines.settings(), kind, &compatibility, bytes, &self.limits);
+        let job = job::Job {
+            // With more priority the operator has said what goes first.
+            is_last: i32::from(self.limits.nice) == engine::NICEST && (self.guests_compute)(),
+            ..job::Job::new(engines.settings(), kind, &compatibility, bytes, &self.limits)
+        };
         let Some(preload) = preload else { return self.children.run(program, &job, bytes, &self.limits) };
         let with_preload = job::Job { preload: Some(preload.clone()), ..job.clone() };
         match self.children.run(program, &with_preload, bytes, &self.limits) {

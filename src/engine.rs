@@ -33,7 +33,9 @@ pub use heap::give_free_memory_back;
 pub use settings::{Allocation, EngineSettings, units};
 #[cfg(test)]
 pub use thread::gives_way_to_all;
-pub use thread::{ThreadClock, give_way_to_all, run_promptly, thread_cpu_time};
+pub use thread::{
+    NICEST, ThreadClock, give_way_to_all, give_way_to_the_nicest, run_promptly, thread_cpu_time,
+};
 
 use crate::prepare::Kind;
 pub use ticker::EpochTicker;

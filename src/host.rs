@@ -124,7 +124,8 @@ impl Host {
                 .with_context(|| format!("cannot listen on {}", config.server.listen))?
         };
         let address = listener.local_addr();
-        let compiler = Arc::new(Compiler::new(compile, compile::Limits::of(&config.compile, cpus)));
+        let (limits, cores) = (compile::Limits::of(&config.compile, cpus), budget.cores().clone());
+        let compiler = Arc::new(Compiler::new(compile, limits, move || cores.lane().has_work()));
         let store = Store::of(&config.apps).context("name another place with state_dir under [apps]")?;
         let store = store.map(Arc::new);
         let (orders, incoming) = orders::channel();

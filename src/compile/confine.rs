@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::CpuSet;
 
 use super::job::Job;
+use crate::engine;
 
 /// Of the OOM killer's marks the greatest: it takes the compiler before it takes the host.
 const FIRST_TO_GO: &str = "1000";
@@ -18,7 +19,7 @@ pub fn confine(job: &Job) -> io::Result<()> {
     // The program was started by a descriptor's name, which is no name to find it by.
     rustix::thread::set_name(c"hostler-compile")?;
     die_with(job.host)?;
-    give_way(job.nice)?;
+    give_way(job)?;
     // A core dump would be the app's bytes in somebody's folder.
     limit(Resource::Core, 0)?;
     // What is written to, and no address space that is only reserved, of which an allocator takes much for each thread.
@@ -43,10 +44,11 @@ fn die_with(host: u32) -> io::Result<()> {
 
 /// Lets others run first. The process stays in the host's session, since the kernel may compare priorities within a
 /// session only.
-fn give_way(nice: u8) -> io::Result<()> {
+fn give_way(job: &Job) -> io::Result<()> {
     // A host that is itself started with less priority than this can't have more for its compiler.
-    let nice = rustix::process::getpriority_process(None)?.max(nice.into());
-    Ok(rustix::process::setpriority_process(None, nice)?)
+    let nice = rustix::process::getpriority_process(None)?.max(job.nice.into());
+    rustix::process::setpriority_process(None, nice)?;
+    if job.is_last { engine::give_way_to_the_nicest() } else { Ok(()) }
 }
 
 /// Sets a limit for good.

@@ -36,6 +36,8 @@ pub struct Job {
     pub cpu_time: u64,
     /// Its priority, as `nice` counts it.
     pub nice: u8,
+    /// It gives way to whatever else has the lowest priority, too.
+    pub is_last: bool,
     /// Processors that it may use.
     pub processors: usize,
     /// The process that it must not outlive.
@@ -75,6 +77,7 @@ impl Job {
             memory: limits.memory,
             cpu_time: limits.cpu_time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
             nice: limits.nice,
+            is_last: false,
             processors: limits.processors.get(),
             host: std::process::id(),
         }

@@ -35,6 +35,10 @@ async fn compiler(server: &Server) -> Child {
     compilers_of(server.id()).remove(0)
 }
 
+/// As the kernel numbers its policies.
+const SCHED_OTHER: i32 = 0;
+const SCHED_IDLE: i32 = 5;
+
 /// Waits until the host answers so at a path.
 async fn answers(server: &Server, path: &str, status: u16) {
     let began = std::time::Instant::now();
@@ -77,11 +81,40 @@ async fn a_compiler_has_the_lowest_priority_and_limits_and_nothing_of_the_hosts(
     assert_eq!(child.environment(), "");
     assert_eq!(child.name(), "hostler-compile");
     assert_eq!((child.nice(), child.session()), (19, compiler::session_of(host)));
+    assert_eq!(child.policy(), SCHED_OTHER, "no guest computes");
     assert_eq!(child.processors(), (compiler::processors_of(host) / 2).max(1));
     assert_eq!(child.limit("Max data size"), (1u64 << 30).to_string());
     assert_eq!(child.limit("Max file size"), (1u64 << 30).to_string());
     assert_eq!(child.limit("Max cpu time"), "100");
     assert_eq!(child.limit("Max core file size"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compiler_that_begins_while_guests_compute_gives_way_to_them() {
+    let place = Place::new();
+    place.app("spinner", "spinner");
+    place.config("[defaults]\ncpu_time = \"10m\"\nrequest_timeout = \"10m\"");
+    let cache = place.at("cache");
+    let server = place.serve(&["--cache-dir", cache.to_str().expect("a text path")], &[]).await;
+    let (spin, look) = (server.get("/spinner"), async {
+        // Guests are in the slow lane by turns of a few milliseconds, so it may take a few compilers to see one.
+        for number in 0.. {
+            place.write("apps/slow.wasm", slow_app_of(number));
+            until("the app is being compiled", || compilers_of(server.id()).iter().any(Child::is_confined))
+                .await;
+            let child = compilers_of(server.id()).remove(0);
+            if child.policy() == SCHED_IDLE {
+                return child.nice();
+            }
+            child.signal(Signal::KILL);
+            server.logs("not deployed: the compiler was killed").await;
+        }
+        unreachable!("there is always a next one")
+    });
+    tokio::select! {
+        answer = spin => panic!("{answer:?}"),
+        nice = tokio::time::timeout(PATIENCE, look) => assert_eq!(nice.expect("one in time"), 19),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -235,7 +268,7 @@ async fn the_verb_is_documented_and_tells_a_person_what_it_is() {
 
 /// What a guest is compiled to by a compiler of its own.
 fn compiled(way: Way, engines: &Engines, kind: Kind, bytes: &[u8]) -> Vec<u8> {
-    let compiler = Compiler::new(way, Limits::of(&config::Compile::default(), 2));
+    let compiler = Compiler::new(way, Limits::of(&config::Compile::default(), 2), || false);
     let place = compiler.line().place(Standing::Other, Asked::default()).now_or_never();
     let place = place.expect("a place at once").expect("an open line");
     compiler

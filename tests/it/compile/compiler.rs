@@ -66,6 +66,11 @@ impl Child {
         stat(self.id, NICE).expect("it runs").parse().expect("a number")
     }
 
+    /// The kernel's number of it.
+    pub fn policy(&self) -> i32 {
+        stat(self.id, POLICY).expect("it runs").parse().expect("a number")
+    }
+
     pub fn session(&self) -> String {
         session_of(self.id)
     }
@@ -108,6 +113,7 @@ const PARENT: usize = 1;
 const SESSION: usize = 3;
 const NICE: usize = 16;
 const STARTED: usize = 19;
+const POLICY: usize = 38;
 
 fn stat(id: u32, field: usize) -> Option<String> {
     let stat = read_to_string(format!("/proc/{id}/stat")).ok()?;
