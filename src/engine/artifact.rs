@@ -20,35 +20,32 @@
 //! Loading an artifact means running it. A digest finds torn and rotten files, not forged ones: what protects
 //! the code is who may write it.
 
+mod making;
 mod tail;
+mod trailer;
 
 use std::fmt;
 use std::fs::File;
 use std::hash::{self, Hash};
 use std::io::{self, Read};
-use std::num::NonZero;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use super::Reset;
-use super::thread::give_way_to_all;
 use crate::config::units::{format_duration, format_size};
-use crate::prepare::instrument::{Instrumented, Manifest};
+use crate::prepare::instrument::Manifest;
 use crate::prepare::preload::Verdict;
 use crate::prepare::{self, Digest, Hasher};
 use tail::Tail;
+use trailer::Trailer;
 
-/// Version of the trailer's layout.
-const FORMAT: u32 = 2;
-const MAGIC: [u8; 8] = *b"HOSTLERa";
-/// Length of the trailer in bytes.
-pub(super) const TRAILER_LEN: usize = 88;
+pub use making::{COMPILE_THREADS, compile, compile_once};
+pub(super) use trailer::TRAILER_LEN;
 
 /// What the bytes of an app are compiled to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,70 +171,6 @@ pub fn compatibility(engine: &Engine) -> String {
     let mut hasher = KeyHasher::of("hostler compatibility");
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.0.finish().to_string()
-}
-
-/// Threads that one compilation takes at most.
-pub const COMPILE_THREADS: usize = 4;
-
-/// Compiles checked bytes (binary WebAssembly) to an artifact's payload; instruments them first where the kind is that.
-/// Blocks for as long as that takes.
-pub fn compile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
-    // Threads of its own: in those that all compilations share, a small app's functions come after a large one's.
-    let threads = compile_threads(COMPILE_THREADS).build().map_err(no_threads)?;
-    threads.install(|| precompile(engine, bytes, kind))
-}
-
-/// Compiles and loads checked bytes for one use, and does with the code what is to be done: all in threads that give way
-/// to all others, unless it is `urgent`. Blocks for as long as that takes.
-///
-/// The whole process has no more of them than processors: one that a second of them keeps from running may hold a lock
-/// of the allocator or the kernel that a request needs.
-pub fn compile_once<T: Send>(
-    engine: &Engine,
-    bytes: &[u8],
-    kind: CodeKind,
-    urgent: bool,
-    then: impl FnOnce(Code) -> T + Send,
-) -> Result<T, CompileError> {
-    if urgent {
-        return load_bytes(engine, &compile(engine, bytes, kind)?, kind).map(then);
-    }
-    static THREADS: OnceLock<Result<rayon::ThreadPool, String>> = OnceLock::new();
-    let threads = THREADS.get_or_init(|| {
-        let threads = compile_threads(usize::MAX).start_handler(|_| give_way_to_all()).build();
-        threads.map_err(|error| error.to_string())
-    });
-    let threads = threads.as_ref().map_err(no_threads)?;
-    threads.install(|| load_bytes(engine, &precompile(engine, bytes, kind)?, kind).map(then))
-}
-
-/// As many as there are processors, or at most so many.
-fn compile_threads(most: usize) -> rayon::ThreadPoolBuilder {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(cores.min(most))
-        .thread_name(|index| format!("compile-{index}"))
-}
-
-fn no_threads(error: impl fmt::Display) -> CompileError {
-    CompileError::Compile(format!("no threads to compile with: {error}"))
-}
-
-fn precompile(engine: &Engine, bytes: &[u8], kind: CodeKind) -> Result<Vec<u8>, CompileError> {
-    let mut manifest = None;
-    let compiled = match kind {
-        CodeKind::Component => engine.precompile_component(bytes),
-        CodeKind::Module => engine.precompile_module(bytes),
-        CodeKind::Instrumented => {
-            let instrumented =
-                prepare::for_rewind(bytes).map_err(|reason| CompileError::Ineligible(reason.to_string()))?;
-            let Instrumented { wasm, manifest: found } = instrumented;
-            manifest = Some(found);
-            engine.precompile_component(&wasm)
-        }
-    };
-    let code = compiled.map_err(|error| CompileError::Compile(format!("{error:#}")))?;
-    Ok(Tail { manifest, ..Tail::default() }.append(code))
 }
 
 /// What is stored instead of code of a component that can't be instrumented, for this reason.
@@ -393,82 +326,6 @@ fn deserialize(engine: &Engine, payload: &[u8], kind: CodeKind) -> wasmtime::Res
             }
         }
     }
-}
-
-#[derive(PartialEq)]
-struct Trailer {
-    magic: [u8; 8],
-    format: u32,
-    kind: u32,
-    payload_len: u64,
-    id: [u8; 32],
-    digest: [u8; 32],
-}
-
-impl Trailer {
-    fn expected(key: &Key, payload_len: u64, digest: [u8; 32]) -> Trailer {
-        Trailer {
-            magic: MAGIC,
-            format: FORMAT,
-            kind: key.kind.tag(),
-            payload_len,
-            id: *key.id.as_bytes(),
-            digest,
-        }
-    }
-
-    fn encode(&self) -> [u8; TRAILER_LEN] {
-        let mut bytes = [0; TRAILER_LEN];
-        bytes[0..8].copy_from_slice(&self.magic);
-        bytes[8..12].copy_from_slice(&self.format.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.kind.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.payload_len.to_le_bytes());
-        bytes[24..56].copy_from_slice(&self.id);
-        bytes[56..88].copy_from_slice(&self.digest);
-        bytes
-    }
-
-    fn decode(bytes: &[u8; TRAILER_LEN]) -> Trailer {
-        Trailer {
-            magic: field(bytes, 0),
-            format: u32::from_le_bytes(field(bytes, 8)),
-            kind: u32::from_le_bytes(field(bytes, 12)),
-            payload_len: u64::from_le_bytes(field(bytes, 16)),
-            id: field(bytes, 24),
-            digest: field(bytes, 56),
-        }
-    }
-
-    fn compare(&self, expected: &Trailer) -> Result<(), Flaw> {
-        let checks = [
-            (self.magic == expected.magic, "magic number"),
-            (self.format == expected.format, "format version"),
-            (self.kind == expected.kind, "kind"),
-            (self.payload_len == expected.payload_len, "length"),
-            (self.id == expected.id, "key"),
-        ];
-        match checks.iter().find(|(same, _)| !same) {
-            Some((_, what)) => Err(Flaw::Mismatch(what)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl CodeKind {
-    fn tag(self) -> u32 {
-        match self {
-            CodeKind::Module => 1,
-            CodeKind::Component => 2,
-            CodeKind::Instrumented => 3,
-        }
-    }
-}
-
-/// The `N` bytes of the trailer that begin at `at`; both are constants that lie within it.
-fn field<const N: usize>(bytes: &[u8; TRAILER_LEN], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
 }
 
 /// Takes what is hashed into SHA-256, since the 64 bits of a [`hash::Hasher`] are too few for a name.

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use wasmtime::Config;
 
+use super::trailer::FORMAT;
 use super::*;
 
 const MODULE: &str = r#"(module (memory (export "memory") 1) (data (i32.const 8) "stable")
