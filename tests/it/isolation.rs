@@ -64,11 +64,46 @@ async fn every_instance_is_as_new_when_it_is_mapped_on_demand() {
     every_instance_is_as_new("on demand", 5_000).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: make isolation"]
-async fn every_instance_is_as_new_a_hundred_thousand_times() {
-    for (name, ..) in WAYS {
-        every_instance_is_as_new(name, 100_000).await;
+/// Ten minutes each, on two processors.
+mod a_hundred_thousand_times {
+    use super::every_instance_is_as_new;
+
+    const REQUESTS: u32 = 100_000;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes: make isolation"]
+    async fn put_back_in_place() {
+        every_instance_is_as_new("put back in place", REQUESTS).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes: make isolation"]
+    async fn with_the_settings_of_the_host() {
+        every_instance_is_as_new("the host's own", REQUESTS).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes: make isolation"]
+    async fn with_nothing_kept_resident() {
+        every_instance_is_as_new("nothing resident", REQUESTS).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes: make isolation"]
+    async fn with_a_part_kept_resident() {
+        every_instance_is_as_new("a part resident", REQUESTS).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes: make isolation"]
+    async fn with_all_kept_resident() {
+        every_instance_is_as_new("all resident", REQUESTS).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes: make isolation"]
+    async fn mapped_on_demand() {
+        every_instance_is_as_new("on demand", REQUESTS).await;
     }
 }
 
