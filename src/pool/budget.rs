@@ -228,6 +228,23 @@ impl Budget {
         self.0.serve();
     }
 
+    /// The pool's regular upkeep: if it is next in line, the others are looked through once more. What was idle at the last
+    /// search was too little then, and what was kept since is not counted with it.
+    pub(super) fn look_again(&self, id: Id) {
+        if self.0.in_line.load(Relaxed) == 0 {
+            return;
+        }
+        {
+            let mut state = self.0.state.lock();
+            if state.next().is_none_or(|place| state.line[place].id != id) {
+                return;
+            }
+            state.kept = 0;
+            state.shortage += 1;
+        }
+        self.0.serve();
+    }
+
     /// Has other pools' spare idle instances dropped until `units` are free or there are no more: for a request that
     /// can't wait in line.
     pub(super) fn reclaim(&self, units: u32) {
@@ -355,7 +372,7 @@ struct State {
     next_id: NonZeroU64,
     /// Somebody serves the line and will see what changes meanwhile.
     is_serving: bool,
-    /// Counts the times that the line began to form, or much was kept.
+    /// Counts the times that the line began to form, much was kept, or it was time to look again.
     shortage: u64,
     /// Units, no fewer, that pools have kept since they were last looked for, since each alone would have been of no use.
     kept: u32,

@@ -56,6 +56,7 @@ impl<M: Manager> Shared<M> {
         discard_all(leaving);
         // Whoever has waited for too long while nothing else happened.
         self.settle();
+        self.budget.look_again(self.id);
         let rested = self.with(|books| books.slots.is_at_rest()) && self.manager.rest();
         Tended { retired, begun, rested }
     }

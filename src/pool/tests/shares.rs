@@ -312,6 +312,23 @@ async fn what_many_have_idle_is_more_than_the_reserve() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_idle_before_the_line_and_what_is_kept_later_are_enough_together() {
+    let (flood, small) = two(16, pooled(16), pooled(16));
+    let leases = lease_many(&flood, 10).await;
+    let mut little = lease_many(&small, 6).await;
+    little.drain(..2).for_each(|lease| lease.end(End::Clean));
+    until(|| small.pool.stats().idle == 2).await;
+    let waiter = flood.spawn_lease();
+    until(|| flood.budget.in_line() == 1).await;
+    little.drain(..2).for_each(|lease| lease.end(End::Clean));
+    until(|| small.pool.stats().leased == 2 && small.pool.stats().resetting == 0).await;
+    flood.tend();
+    waiter.await.unwrap().unwrap().end(End::Clean);
+    drop((leases, little));
+    end_whole(flood, small).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_back_goes_to_the_app_with_the_greater_weight_more_often() {
     let budget = Budget::new(6, 64);
     let light = Rig::within(&budget, pooled(6), 1);
