@@ -86,6 +86,15 @@ pub fn give_way_to_all() {
     std::thread::yield_now();
 }
 
+/// The lowest priority, as `nice` counts it.
+pub const NICEST: i32 = 19;
+
+/// Does the calling thread?
+#[cfg(test)]
+pub fn gives_way_to_all() -> bool {
+    rustix::process::getpriority_process(None).is_ok_and(|nice| nice == NICEST)
+}
+
 /// The calling thread, and those that it starts, give way to threads that have called [`give_way_to_all`], too: it gets a
 /// sixth of a processor that such a one keeps busy.
 ///
@@ -98,15 +107,6 @@ pub fn give_way_to_the_nicest() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// The lowest priority, as `nice` counts it.
-pub const NICEST: i32 = 19;
-
-/// Does the calling thread?
-#[cfg(test)]
-pub fn gives_way_to_all() -> bool {
-    rustix::process::getpriority_process(None).is_ok_and(|nice| nice == NICEST)
 }
 
 #[cfg(test)]

@@ -38,12 +38,13 @@ thread_local! {
 
 /// What this thread has had of the processor, as of a moment ago: that costs next to nothing.
 fn thread_had(now: Instant) -> Duration {
-    let had = HAD.get().filter(|(asked, _)| now.saturating_duration_since(*asked) < STALE);
-    let (_, had) = had.unwrap_or_else(|| {
-        let had = (now, thread_cpu_time());
-        HAD.set(Some(had));
-        had
-    });
+    if let Some((asked, had)) = HAD.get()
+        && now.saturating_duration_since(asked) < STALE
+    {
+        return had;
+    }
+    let had = thread_cpu_time();
+    HAD.set(Some((now, had)));
     had
 }
 

@@ -222,8 +222,7 @@ impl Budget {
                 state.kept = kept;
                 return;
             }
-            state.kept = 0;
-            state.shortage += 1;
+            state.search_anew();
         }
         self.0.serve();
     }
@@ -239,8 +238,7 @@ impl Budget {
             if state.next().is_none_or(|place| state.line[place].id != id) {
                 return;
             }
-            state.kept = 0;
-            state.shortage += 1;
+            state.search_anew();
         }
         self.0.serve();
     }
@@ -404,6 +402,12 @@ enum Step {
 }
 
 impl State {
+    /// There may be more to be found than at the last search.
+    fn search_anew(&mut self) {
+        self.kept = 0;
+        self.shortage += 1;
+    }
+
     /// The place in line of whoever stands lowest; of equals, who came first.
     fn next(&self) -> Option<usize> {
         let standing = |place: &usize| self.shares.standing(self.line[*place].id.account);

@@ -48,13 +48,12 @@ async fn guests_account_for_the_processor_time_of_a_host_that_computes() {
         assert!(process > 0.2, "too little was computed to tell: {process:.3} s");
         (apps / process - 1.0).abs()
     };
-    // Beside other programs the host's own part is larger: what it finds in the caches is less.
-    let mut off = f64::MAX;
-    for _ in 0..TRIES {
-        off = off.min(computes().await);
-        if off < 0.1 {
-            return;
-        }
+    // Beside other programs the host's own part is larger at times: what it finds in the caches is less.
+    let mut off = [0.0; TRIES];
+    for off in &mut off {
+        *off = computes().await;
     }
-    panic!("the account is {:.0} % off", off * 100.0);
+    off.sort_by(f64::total_cmp);
+    let median = off[TRIES / 2];
+    assert!(median < 0.1, "the account is mostly {:.0} % off", median * 100.0);
 }

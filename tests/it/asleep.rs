@@ -1,14 +1,13 @@
 //! An app that nobody asks for leaves memory, code and all, and comes back with the next request.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use hostler::admin::ReleaseStatus;
 use http::StatusCode;
 use tempfile::TempDir;
 
 use crate::cache::artifacts;
-use crate::support::{PATIENCE, TestHost};
+use crate::support::{Answer, TestHost};
 
 const SOON: &str = "[defaults]\nmin_instances = 3\ncode_idle_time = \"1s\"";
 
@@ -53,15 +52,11 @@ async fn an_app_without_requests_leaves_memory_and_comes_back_in_every_mode_and_
 
 /// On a slow machine an app may be asleep again before anybody has looked.
 async fn asked_until(host: &TestHost, app: &str, what: &str, is_so: impl Fn(&ReleaseStatus) -> bool) {
-    let begun = Instant::now();
-    loop {
-        assert_eq!(host.get(&format!("/{app}")).await.status, StatusCode::OK);
-        if is_so(&host.app(app).release.expect("a live release")) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let wanted = |answer: &Answer| {
+        assert_eq!(answer.status, StatusCode::OK);
+        is_so(&host.app(app).release.expect("a live release"))
+    };
+    host.get_until(&format!("/{app}"), what, wanted).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::support::until;
+
 /// What may be left on the heap: as a rule it is nothing.
 const LEAK_KIB: usize = 64;
 
@@ -52,8 +54,14 @@ impl Footprint {
         assert!(self.anonymous_kib <= before.anonymous_kib + LEVEL_KIB, "memory grew");
     }
 
-    /// Whether there are no more descriptors and threads than come and go by themselves, and the heap is as it was.
-    pub fn is_near(&self, before: &Footprint) -> bool {
+    /// Waits until there are no more descriptors and threads than come and go by themselves, and the heap is as it was.
+    /// Threads for blocking work end when they have been idle for a while, and what a guest had may be dropped in another.
+    pub async fn near(before: &Footprint) -> Footprint {
+        until("descriptors, threads and the heap are as before", || Footprint::now().is_near(before)).await;
+        Footprint::now()
+    }
+
+    fn is_near(&self, before: &Footprint) -> bool {
         self.descriptors <= before.descriptors + 2
             && self.threads <= before.threads + 2
             && self.has_freed(before)

@@ -21,91 +21,37 @@ use canaries::ALL;
 /// Changes the allocator's settings.
 type Set = fn(&mut EngineSettings);
 
-/// The ways to reset, and the settings of the allocator that one of them depends on, each with a test of its own below.
-const WAYS: [(&str, &str, Set); 6] = [
-    ("put back in place", "auto", |_| {}),
-    ("the host's own", "replace", |_| {}),
-    ("nothing resident", "replace", nothing_resident),
-    ("a part resident", "replace", a_part_resident),
-    ("all resident", "replace", all_resident),
-    ("on demand", "replace", on_demand),
-];
+/// The ways to reset, and the settings of the allocator that one of them depends on, each with tests of its own.
+macro_rules! ways {
+    ($($tests:ident: $name:literal, $reset:literal, $set:expr;)*) => {
+        const WAYS: &[(&str, &str, Set)] = &[$(($name, $reset, $set)),*];
+
+        $(mod $tests {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn every_instance_is_as_new() {
+                super::every_instance_is_as_new($name, 5_000).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "takes ten minutes on two processors: make isolation"]
+            async fn every_instance_is_as_new_a_hundred_thousand_times() {
+                super::every_instance_is_as_new($name, 100_000).await;
+            }
+        })*
+    };
+}
+
+ways! {
+    put_back_in_place: "put back in place", "auto", |_| {};
+    with_the_settings_of_the_host: "the host's own", "replace", |_| {};
+    with_nothing_kept_resident: "nothing resident", "replace", nothing_resident;
+    with_a_part_kept_resident: "a part resident", "replace", a_part_resident;
+    with_all_kept_resident: "all resident", "replace", all_resident;
+    mapped_on_demand: "on demand", "replace", on_demand;
+}
 
 /// Clients that ask at once.
 const CONNECTIONS: u32 = 32;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_instance_is_as_new_when_it_is_put_back_in_place() {
-    every_instance_is_as_new("put back in place", 5_000).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_instance_is_as_new_with_the_settings_of_the_host() {
-    every_instance_is_as_new("the host's own", 5_000).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_instance_is_as_new_when_nothing_is_kept_resident() {
-    every_instance_is_as_new("nothing resident", 5_000).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_instance_is_as_new_when_a_part_is_kept_resident() {
-    every_instance_is_as_new("a part resident", 5_000).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_instance_is_as_new_when_all_is_kept_resident() {
-    every_instance_is_as_new("all resident", 5_000).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_instance_is_as_new_when_it_is_mapped_on_demand() {
-    every_instance_is_as_new("on demand", 5_000).await;
-}
-
-/// Ten minutes each, on two processors.
-mod a_hundred_thousand_times {
-    use super::every_instance_is_as_new;
-
-    const REQUESTS: u32 = 100_000;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes: make isolation"]
-    async fn put_back_in_place() {
-        every_instance_is_as_new("put back in place", REQUESTS).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes: make isolation"]
-    async fn with_the_settings_of_the_host() {
-        every_instance_is_as_new("the host's own", REQUESTS).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes: make isolation"]
-    async fn with_nothing_kept_resident() {
-        every_instance_is_as_new("nothing resident", REQUESTS).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes: make isolation"]
-    async fn with_a_part_kept_resident() {
-        every_instance_is_as_new("a part resident", REQUESTS).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes: make isolation"]
-    async fn with_all_kept_resident() {
-        every_instance_is_as_new("all resident", REQUESTS).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes: make isolation"]
-    async fn mapped_on_demand() {
-        every_instance_is_as_new("on demand", REQUESTS).await;
-    }
-}
 
 /// A check that can't fail is no check.
 #[cfg(debug_assertions)]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 
 use crate::footprint::Footprint;
-use crate::support::{TestHost, alone, until};
+use crate::support::{TestHost, alone};
 use leaver::Leaver;
 
 /// The apps and their own configs. Only leaving ends their guests within the patience of a test.
@@ -67,8 +67,7 @@ async fn leave_nothing(count: u32) {
     let before = Footprint::now();
     visits(&host, !seed, count / 2).await;
     at_rest(&host).await;
-    until("descriptors and threads are as before", || Footprint::now().is_near(&before)).await;
-    let after = Footprint::now();
+    let after = Footprint::near(&before).await;
     println!("leavers: after the first half {before:?}, after the second {after:?}");
     after.has_not_grown(&before);
     let leftovers = host.stop().await;

@@ -38,8 +38,7 @@ async fn leave_nothing(first: u32, more: u32) {
     deploy(&host, 1..first).await;
     let before = Footprint::now();
     deploy(&host, first..first + more).await;
-    until("descriptors and threads are as before", || Footprint::now().is_near(&before)).await;
-    let after = Footprint::now();
+    let after = Footprint::near(&before).await;
     println!("redeploys: after {first} {before:?}, after {more} more {after:?}");
     after.has_not_grown(&before);
     assert!(after.artifacts <= before.artifacts && after.artifacts <= 2, "artifacts are still mapped");

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::footprint::Footprint;
 use crate::leavers::leaver::Leaver;
-use crate::support::{Builder, PATIENCE, TestHost, alone, until};
+use crate::support::{Builder, PATIENCE, TestHost, alone};
 use wanderer::Wanderer;
 
 /// The apps: name, guest, and their own configs.
@@ -85,10 +85,7 @@ async fn soak(time: Duration) {
     at_rest(&host).await;
     seen.print();
     println!("soak: before {before:?}, after {:?}", Footprint::now());
-    // Threads for blocking work end when they have been idle for a while, and what a guest had may be dropped in one of
-    // another thread.
-    until("descriptors, threads and the heap are as before", || Footprint::now().is_near(&before)).await;
-    let after = Footprint::now();
+    let after = Footprint::near(&before).await;
     println!("soak: at last {after:?}");
     after.has_not_grown(&before);
     let leftovers = host.stop().await;

@@ -68,7 +68,7 @@ async fn no_two_are_alike(host: &TestHost) {
 
 async fn after_each_ending(mode: Mode, settings: impl Fn(&str) -> bool) {
     // A mode without a pool resets nothing.
-    let ways = WAYS.into_iter().filter(|(_, reset, _)| mode == Mode::Pooled || *reset != "auto");
+    let ways = WAYS.iter().copied().filter(|(_, reset, _)| mode == Mode::Pooled || *reset != "auto");
     for (name, reset, set) in ways.filter(|(name, ..)| settings(name)) {
         let host = start(mode, reset, set).await;
         let told = ALL.iter().filter(|probe| probe.told != Told::Nothing);
