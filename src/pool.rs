@@ -50,7 +50,7 @@ pub mod spares;
 pub use budget::{Budget, Pressure, Wanted};
 #[cfg(test)]
 pub use cores::keep_thread_awake;
-pub use cores::{Cores, thread_awoke, thread_has_no_rest};
+pub use cores::{Cores, thread_awoke, thread_has_no_rest, thread_looked};
 pub use lane::{Errand, Lane, Presence};
 pub use lease::Lease;
 pub use load::{Load, Turn, nanoseconds};

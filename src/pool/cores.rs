@@ -36,9 +36,14 @@ thread_local! {
 pub(super) fn gives_way(now: Instant) -> bool {
     let is_time = should_give_way(now);
     if is_time {
-        LOOKED.set(Some(now));
+        thread_looked(now);
     }
     is_time
+}
+
+/// The runtime has just looked at its sockets on this thread, and nobody need give way for that for a while.
+pub fn thread_looked(now: Instant) {
+    LOOKED.set(Some(now));
 }
 
 /// Would it be time for that, if the request had its turn?
@@ -115,8 +120,14 @@ impl Cores {
         turns(self.threads(), weight, self.weight.load(Relaxed))
     }
 
-    /// The same for one whose requests run in the serving threads, so many of them on each at once: none, where these are
-    /// left to the slow lane.
+    /// The part of all processors that is a busy pool's of this weight: beside the slow lane it is half at most.
+    pub(super) fn share(&self, weight: u64) -> f64 {
+        let busy = self.weight.load(Relaxed).max(2 * weight).max(1);
+        weight as f64 / busy as f64
+    }
+
+    /// Turns of one that takes more than its share, and whose requests run in the serving threads, so many of them on each at
+    /// once: none, where these are left to the slow lane.
     pub(super) fn turns_beside_lane(&self, weight: u32, each: u32) -> u32 {
         let left = self.left.load(SeqCst);
         if left == 0 {
@@ -148,8 +159,9 @@ impl Cores {
 
     /// Leaves the slow lane its share of the processors, for as long as it is polled.
     ///
-    /// Where serving threads have no rest, what is in the slow lane would stand still: so where it does, the busy pools have
-    /// by turns all threads, and as many less as there is work in the slow lane. What is not busy notices nothing of that.
+    /// Where serving threads have no rest, what is in the slow lane would stand still: so where it does, the busy pools that
+    /// take more than their shares have by turns all threads, and as many less as there is work in the slow lane. Others
+    /// notice nothing of that.
     pub async fn share_with_lane(&self) {
         loop {
             self.lane.came().await;
@@ -238,6 +250,15 @@ mod tests {
         }
         assert!(spell(&cores, &load).await && spell(&cores, &load).await);
         task.abort();
+    }
+
+    #[test]
+    fn nobody_gives_way_soon_after_a_look() {
+        let now = Instant::now();
+        assert!(gives_way(now) && !gives_way(now));
+        assert!(gives_way(now + LOOK));
+        thread_looked(now + 2 * LOOK);
+        assert!(!should_give_way(now + 2 * LOOK) && should_give_way(now + 3 * LOOK));
     }
 
     #[test]

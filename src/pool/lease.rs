@@ -135,16 +135,32 @@ impl<M: Manager> Shared<M> {
 
     async fn lease_in_time(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
         let deadline = Instant::now() + self.policy.queue_timeout;
-        match time::timeout_at(deadline, self.lease_patiently(is_gated)).await {
-            Ok(result) => result,
-            Err(_) => {
-                self.with(|books| books.slots.note_timed_out());
-                Err(LeaseError::TimedOut)
-            }
+        let grant = self.in_time(deadline, self.granted()).await?;
+        if is_gated && gives_way(now()) {
+            // To the end of the runtime's line, behind a look at the sockets: those who are ready ask first, so that it is
+            // seen who has to wait, and those of other pools pass by. Whoever was just woken would else go before all.
+            // Without a time limit: a timer for that moment would cost more than the moment.
+            tokio::task::yield_now().await;
+        }
+        match grant {
+            Grant::Ready(handed) => Ok(Lease { held: handed.accept(), made: None }),
+            // Cancellation safety: `Making` finishes for others what was begun.
+            Grant::Make(place) => self.in_time(deadline, Making::begin(place).lease()).await,
         }
     }
 
-    async fn lease_patiently(self: &Arc<Self>, is_gated: bool) -> Result<Lease<M>, LeaseError<M::Error>> {
+    async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, LeaseError<M::Error>>>,
+    ) -> Result<T, LeaseError<M::Error>> {
+        time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
+            self.with(|books| books.slots.note_timed_out());
+            Err(LeaseError::TimedOut)
+        })
+    }
+
+    async fn granted(self: &Arc<Self>) -> Result<Grant<M>, LeaseError<M::Error>> {
         let asked = match self.ask() {
             Asked::NoPermit(_) => {
                 self.budget.reclaim(self.each);
@@ -152,24 +168,14 @@ impl<M: Manager> Shared<M> {
             }
             asked => asked,
         };
-        let grant = match asked {
-            Asked::Granted(grant) => grant,
+        match asked {
+            Asked::Granted(grant) => Ok(grant),
             // Cancellation safety: `Waiting` leaves the queue, and a grant that has come is passed on.
-            Asked::Queued(waiting) => waiting.answer().await?,
+            Asked::Queued(waiting) => waiting.answer().await,
             Asked::Refused(error) | Asked::NoPermit(error) => {
                 self.with(|books| books.slots.note_refused());
-                return Err(error);
+                Err(error)
             }
-        };
-        if is_gated && gives_way(now()) {
-            // To the end of the runtime's line, behind a look at the sockets: those who are ready ask first, so that it is
-            // seen who has to wait, and those of other pools pass by. Whoever was just woken would else go before all.
-            tokio::task::yield_now().await;
-        }
-        match grant {
-            Grant::Ready(handed) => Ok(Lease { held: handed.accept(), made: None }),
-            // Cancellation safety: `Making` finishes for others what was begun.
-            Grant::Make(place) => Making::begin(place).lease().await,
         }
     }
 

@@ -25,14 +25,11 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::cores::Cores;
-use super::lane::Errand;
+use meter::Meter;
+pub use turn::Turn;
 
-/// How often it is looked at how busy a pool is.
-const WINDOW: Duration = Duration::from_millis(5);
-
-/// The part of all processors from which on a pool is busy, and below which it is no more.
-const BUSY: f64 = 0.05;
-const NOT_BUSY: f64 = 0.025;
+mod meter;
+mod turn;
 
 /// How many times more requests than a busy pool's may run in one that is not.
 const BURST: u32 = 4;
@@ -47,21 +44,9 @@ const FLOOD: Duration = Duration::from_millis(1);
 /// What a request takes on its thread besides its guest's time.
 const BESIDES: Duration = Duration::from_micros(15);
 
-/// A guest that has run for so long goes on in the slow lane.
-const LONG: Duration = Duration::from_millis(2);
-
-/// A pool that takes more than this part of all processors is *heavy*, until it has taken less than half of that for so long.
-/// What a guest has run for is only known when it is interrupted, so in between nothing seems to be done.
-const HEAVY: f64 = 0.15;
-const LIGHT: Duration = Duration::from_millis(250);
-
 /// A heavy pool's guests are there from the start if they run for so long on the average: changing threads twice then
 /// costs a few hundredths of it.
 const LONG_ON_AVERAGE: Duration = Duration::from_micros(500);
-
-/// One that waited sooner when it last ran, or the time before, stays where it is: it has more to wait than to do, and would
-/// only be carried to and fro. Both times count, for on a busy machine the kernel may have run something else meanwhile.
-const SHORT: Duration = Duration::from_micros(200);
 
 /// The weight of one request in the average.
 const ONE_OF: u64 = 16;
@@ -80,24 +65,20 @@ pub struct Load {
     queued: AtomicUsize,
     /// Nanoseconds that guests have run, and instances were made, reset and dropped.
     worked: AtomicU64,
+    /// Requests whose turns are over.
+    served: AtomicU64,
     is_busy: AtomicBool,
     is_heavy: AtomicBool,
+    /// It takes more of the processors than its share.
+    is_over_share: AtomicBool,
     /// Nanoseconds that a request's guest runs on the average.
     average: AtomicU64,
-    meter: Mutex<Option<Reading>>,
+    meter: Mutex<Meter>,
     /// Guests that have ceded their turns, in order.
     ceded: Mutex<VecDeque<oneshot::Sender<()>>>,
     /// The next turn is a new request's.
     new_is_next: AtomicBool,
     pool: OnceLock<Weak<dyn Waits>>,
-}
-
-/// What `worked` was, and when.
-struct Reading {
-    at: Instant,
-    worked: u64,
-    /// When the pool last took as much as a heavy one.
-    heavy: Option<Instant>,
 }
 
 impl Load {
@@ -108,11 +89,13 @@ impl Load {
             running: AtomicU32::new(0),
             queued: AtomicUsize::new(0),
             worked: AtomicU64::new(0),
+            served: AtomicU64::new(0),
             is_busy: AtomicBool::new(false),
             is_heavy: AtomicBool::new(false),
+            is_over_share: AtomicBool::new(false),
             // As long as it is not known they are not taken for short ones.
             average: AtomicU64::new(nanoseconds(BRIEF)),
-            meter: Mutex::new(None),
+            meter: Mutex::default(),
             ceded: Mutex::new(VecDeque::new()),
             new_is_next: AtomicBool::new(true),
             pool: OnceLock::new(),
@@ -130,6 +113,7 @@ impl Load {
 
     /// A request's guest ran for so long in all.
     fn ended(&self, ran: u64) {
+        self.served.fetch_add(1, Relaxed);
         // Two that end at once may make one of it: it is an average.
         let average = self.average.load(Relaxed);
         self.average.store(average - average / ONE_OF + ran / ONE_OF, Relaxed);
@@ -152,7 +136,10 @@ impl Load {
     fn turns(&self) -> u32 {
         match self.is_busy.load(Relaxed) {
             true if self.is_for_lane() => self.cores.turns(self.weight),
-            true => self.cores.turns_beside_lane(self.weight, self.brief()),
+            true if self.is_over_share.load(Relaxed) => {
+                self.cores.turns_beside_lane(self.weight, self.brief())
+            }
+            true => self.cores.turns(self.weight).saturating_mul(self.brief()),
             // So that not too many of a burst are under way before it is seen to be one.
             false => self.cores.turns(self.weight).saturating_mul(BURST.max(self.brief())),
         }
@@ -175,38 +162,26 @@ impl Load {
 
     /// Looks whether the pool is busy, if the last look is long enough ago.
     pub(super) fn assess(self: &Arc<Self>, now: Instant) -> bool {
-        let (was_busy, is_busy) = self.measure(now);
-        if was_busy && !is_busy {
+        if self.measure(now) {
             // It may have had no turns, left to the slow lane. It has some now, and nobody whose end would tell of it.
             self.room_to_run();
         }
-        is_busy
+        self.is_busy.load(Relaxed)
     }
 
-    /// Whether it was busy, and whether it is.
-    fn measure(self: &Arc<Self>, now: Instant) -> (bool, bool) {
+    /// Whether the pool is to leave less to others than before.
+    fn measure(self: &Arc<Self>, now: Instant) -> bool {
         let mut meter = self.meter.lock();
-        let worked = self.worked.load(Relaxed);
-        let was_busy = self.is_busy.load(Relaxed);
-        let Some(reading) = meter.as_mut() else {
-            *meter = Some(Reading { at: now, worked, heavy: None });
-            return (was_busy, was_busy);
-        };
-        let passed = now.saturating_duration_since(reading.at);
-        if passed < WINDOW {
-            return (was_busy, was_busy);
+        let besides = self.served.load(Relaxed).saturating_mul(nanoseconds(BESIDES));
+        if !meter.look(now, self.worked.load(Relaxed), besides, self.cores.threads()) {
+            return false;
         }
-        let used = worked.saturating_sub(reading.worked) as f64;
-        let part = used / (passed.as_nanos() as f64 * f64::from(self.cores.threads()));
-        let was_heavy = self.is_heavy.load(Relaxed);
-        let is_heavy = part > if was_heavy { HEAVY / 2.0 } else { HEAVY };
-        let heavy = if is_heavy { Some(now) } else { reading.heavy };
-        *reading = Reading { at: now, worked, heavy };
-        let is_busy = part > if was_busy { NOT_BUSY } else { BUSY };
-        let lately = heavy.is_some_and(|heavy| now.saturating_duration_since(heavy) < LIGHT);
-        self.is_heavy.store(lately, Relaxed);
+        self.is_heavy.store(meter.is_heavy(now), Relaxed);
+        let (was_busy, is_busy) = (self.is_busy.load(Relaxed), meter.is_busy());
         self.set_busy(was_busy, is_busy);
-        (was_busy, is_busy)
+        let is_over = meter.lately() > self.cores.share(self.weight());
+        let was_over = self.is_over_share.swap(is_over, Relaxed);
+        (was_busy && !is_busy) || (was_over && !is_over)
     }
 
     fn set_busy(self: &Arc<Self>, was: bool, is: bool) {
@@ -221,14 +196,7 @@ impl Load {
     /// A request runs from now on, whether there was a turn for it or not.
     pub fn turn(self: &Arc<Self>) -> Arc<Turn> {
         self.running.fetch_add(1, SeqCst);
-        Arc::new(Turn {
-            load: Arc::clone(self),
-            is_running: AtomicBool::new(true),
-            cedes: AtomicBool::new(false),
-            ran: AtomicU64::new(0),
-            last: AtomicU64::new(u64::MAX),
-            last_but_one: AtomicU64::new(u64::MAX),
-        })
+        Arc::new(Turn::of(Arc::clone(self)))
     }
 
     pub(super) fn set_queued(&self, waiting: usize) {
@@ -303,106 +271,6 @@ impl Drop for Load {
         if self.is_busy.load(Relaxed) {
             self.cores.is_not_busy(self, self.weight());
         }
-    }
-}
-
-/// One request's turn to run; over when it is dropped, which must not happen under a pool's lock.
-pub struct Turn {
-    load: Arc<Load>,
-    is_running: AtomicBool,
-    /// The guest was interrupted, and makes room for others.
-    cedes: AtomicBool,
-    /// Nanoseconds that the guest has run in all, and the last two times before it waited: without end if it did not.
-    ran: AtomicU64,
-    last: AtomicU64,
-    last_but_one: AtomicU64,
-}
-
-impl Turn {
-    /// The guest waits for something.
-    pub fn pause(&self) {
-        if self.is_running.swap(false, SeqCst) {
-            self.load.leave();
-        }
-    }
-
-    /// It goes on.
-    pub fn resume(&self) {
-        if !self.is_running.swap(true, SeqCst) {
-            self.load.running.fetch_add(1, SeqCst);
-        }
-    }
-
-    /// It has been woken, and goes on if not too many do already.
-    pub fn woken(&self) {
-        if self.load.has_turn() {
-            self.resume();
-        }
-    }
-
-    pub fn is_running(&self) -> bool {
-        self.is_running.load(SeqCst)
-    }
-
-    /// Goes on, or takes a place among those that wait for it: when many were woken at once, or while others run. The
-    /// place must be polled with a waker that calls [`Turn::woken`].
-    pub fn go_on(&self) -> Option<oneshot::Receiver<()>> {
-        if self.is_running() || self.load.has_turn() {
-            self.resume();
-            return None;
-        }
-        let place = place(&mut self.load.ceded.lock());
-        // The last one that ran may have left before that.
-        self.load.go_on();
-        Some(place)
-    }
-
-    /// The guest has run for long, and waits for its next turn if others wait for one, too. It must be polled with a
-    /// waker that resumes the turn.
-    pub async fn cede(self: Arc<Self>) {
-        self.cedes.store(true, Relaxed);
-        // First, for a guest that has its turn again goes on at once: while it yields the turn would be another's.
-        tokio::task::yield_now().await;
-        if let Some(next) = self.load.line_up() {
-            self.pause();
-            // The sender is dropped with the pool at the earliest: then nobody waits any more.
-            let _ = next.await;
-            self.resume();
-        }
-        self.cedes.store(false, Relaxed);
-    }
-
-    /// The guest has run for so long, once more, and now waits for something or would go on.
-    pub fn worked(&self, time: Duration, waits: bool) {
-        self.ran.fetch_add(nanoseconds(time), Relaxed);
-        // One that cedes its turn is polled for a moment without going on: it is not that it has soon waited again.
-        let waits = waits && !self.cedes.load(Relaxed);
-        let last = self.last.swap(if waits { nanoseconds(time) } else { u64::MAX }, Relaxed);
-        self.last_but_one.store(last, Relaxed);
-        self.load.worked(time);
-    }
-
-    /// Is the guest to run in the slow lane, if it goes on to run?
-    pub fn is_for_lane(&self) -> bool {
-        let is_long = || self.ran.load(Relaxed) >= nanoseconds(LONG) || self.load.is_for_lane();
-        let waited_soon =
-            [&self.last, &self.last_but_one].into_iter().any(|time| time.load(Relaxed) < nanoseconds(SHORT));
-        !waited_soon && is_long() && !self.load.cores.lane().is_starved()
-    }
-
-    /// Has the errand done in the slow lane; here and now, if that can't be.
-    pub fn run_in_lane(&self, errand: Errand) {
-        let cores = &self.load.cores;
-        if let Err(errand) = cores.lane().run(errand, cores.threads()) {
-            errand();
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.load.ended(self.ran.load(Relaxed));
-        self.pause();
     }
 }
 

@@ -1,6 +1,7 @@
 use std::future::Future as _;
 use std::sync::atomic::AtomicU32;
 
+use super::turn::{LONG, SHORT};
 use super::*;
 use crate::pool::cores::thread_awoke_at;
 
@@ -66,14 +67,35 @@ fn who_waits_for_a_turn_while_the_slow_lane_has_them_has_one_when_the_pool_is_no
     let load = load(&cores, 100);
     let turn = load.turn();
     turn.pause();
-    work(&load, start, 0, 10, 1.0);
+    work(&load, start, 0, 100, 1.0);
     cores.left.store(1, SeqCst);
     let mut place = turn.go_on().expect("there is no turn");
     assert!(place.try_recv().is_err());
     // The lane's time is over when the pool is not among the busy ones any more.
-    work(&load, start, 20, 10, 0.0);
+    work(&load, start, 100, 10, 0.0);
     cores.left.store(0, SeqCst);
     assert!(place.try_recv().is_ok());
+}
+
+#[test]
+fn the_slow_lane_has_no_turns_of_a_pool_that_takes_less_than_its_share() {
+    let start = Instant::now();
+    let cores = cores(2);
+    let (flood, other) = (load(&cores, 100), load(&cores, 100));
+    for at in (0..100).step_by(10) {
+        work(&flood, start, at, 10, 1.5);
+        work(&other, start, at, 10, 0.3);
+    }
+    assert!(flood.is_busy() && other.is_busy());
+    cores.left.store(2, SeqCst);
+    assert_eq!((flood.has_turn(), other.has_turn()), (false, true));
+    work(&other, start, 100, 100, 1.5);
+    assert!(!other.has_turn(), "now it takes as much");
+    let kept_out = other.turn();
+    kept_out.pause();
+    let mut place = kept_out.go_on().expect("there is no turn");
+    work(&other, start, 200, 100, 0.3);
+    assert!(place.try_recv().is_ok(), "it is told as soon as it takes less");
 }
 
 /// What runs in the slow lane without a break is told of at its end.
@@ -86,7 +108,7 @@ fn a_pool_stays_heavy_for_a_while_after_nothing_seems_to_be_done() {
     }
     work(&load, start, 0, 10, 1.0);
     assert!(load.is_for_lane());
-    let light = u64::try_from(LIGHT.as_millis()).unwrap();
+    let light = 250;
     work(&load, start, 20, light - 20, 0.0);
     assert!(load.is_for_lane());
     work(&load, start, light, 20, 0.0);
@@ -158,6 +180,7 @@ fn so_many_short_requests_may_run_at_once_as_are_brief_together() {
     assert_eq!(after(BRIEF / 3), 4);
     assert_eq!(after(BRIEF), 2);
     load.cores.left.store(1, SeqCst);
+    load.is_over_share.store(true, Relaxed);
     assert_eq!(after(Duration::from_micros(9)), 1, "the slow lane has its thread");
 }
 

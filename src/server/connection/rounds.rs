@@ -55,7 +55,10 @@ async fn run(rounds: Arc<Mutex<Rounds>>) {
     loop {
         // To the end of the runtime's line, behind a look at the sockets.
         tokio::task::yield_now().await;
-        let Some(next) = rounds.lock().next_round(Instant::now()) else { return };
+        let now = Instant::now();
+        // Those who are let in need not look again: while one did, the others would have to queue for its turn.
+        pool::thread_looked(now);
+        let Some(next) = rounds.lock().next_round(now) else { return };
         next.into_iter().for_each(Waker::wake);
     }
 }
