@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hostler::isolation::canary::{Canary, Shape};
+use hostler::prepare::preload::Verdict;
 use http::{Method, StatusCode};
 
 use crate::support::{Answer, Builder, TestHost};
@@ -33,7 +34,7 @@ pub enum Told {
 }
 
 /// In Rust, C and WAT; of each kind of app.
-pub const ALL: [Probe; 8] = [
+pub const ALL: [Probe; 9] = [
     Probe {
         app: "counter",
         path: "/counter?scan=1&random=1",
@@ -67,6 +68,15 @@ pub const ALL: [Probe; 8] = [
         every: 10,
         // Its table does not grow, and its segments are not dropped: then it could not be rewound.
         renewed: &["grown", "stdin", "data", "tsize"],
+    },
+    // Its instances begin with the image of one that was started: with other globals, marks in memory, and a page more.
+    Probe {
+        app: "preloaded",
+        path: "/preloaded",
+        told: Told::InBody,
+        tells: " memory=0000000000000002  grown=0000000000000000    i32=000000000000002a ",
+        every: 10,
+        renewed: &["grown", "stdin", "data", "v128", "ref", "table", "tsize", "other"],
     },
     Probe {
         app: "canary-c",
@@ -120,9 +130,25 @@ impl Probe {
             "module" => Shape::Module,
             "component" => Shape::Component,
             "service" => Shape::Service,
+            "preloaded" => return Some(preloaded(pages)),
             _ => return None,
         };
         Some(Canary::new(shape, pages).wasm().expect("good WAT"))
+    }
+
+    /// What has to be so that it is the canary it is meant to be.
+    pub fn has_its_state(&self, host: &TestHost) {
+        let preload = host.app(self.app).release.expect("a live release").preload;
+        assert_eq!(
+            matches!(preload, Some(Verdict::On { .. })),
+            self.is_preloaded(),
+            "{}: {preload:?}",
+            self.app
+        );
+    }
+
+    fn is_preloaded(&self) -> bool {
+        self.app == "preloaded"
     }
 
     /// Whether it drops its segments, unless it is told to keep them.
@@ -131,10 +157,11 @@ impl Probe {
     }
 
     pub fn put(&self, builder: Builder) -> Builder {
-        match self.wasm(PAGES) {
+        let builder = match self.wasm(PAGES) {
             Some(bytes) => builder.bytes(self.app, &bytes),
             None => builder.app(self.app, self.app),
-        }
+        };
+        if self.is_preloaded() { builder.app_config(self.app, "preload = \"init\"\n") } else { builder }
     }
 
     /// Asks so often, over so many connections at once, and returns the first answer that is not as the first.
@@ -145,6 +172,7 @@ impl Probe {
         requests: u32,
         order: Option<char>,
     ) -> Result<(), Different> {
+        self.has_its_state(host);
         let first = state(&self.ask(host, order).await);
         assert!(first.1.contains(self.tells), "the first answer of {} is {first:?}", self.app);
         let (left, refused) = (AtomicU32::new(requests), AtomicU32::new(0));
@@ -179,6 +207,8 @@ impl Probe {
     pub fn request(&self, order: Option<char>, more: usize) -> (Method, String, Bytes) {
         let mut body = vec![b'?'; more];
         let mut path = self.path.to_owned();
+        // It says nothing to those who ask without one, as it is asked when it is compared with the plain app.
+        let order = if self.is_preloaded() { order.or(Some('a')) } else { order };
         match (order, self.told) {
             (Some(order), Told::InBody) => body.insert(0, order as u8),
             (Some(order), _) => path += &format!("&end={order}"),
@@ -217,6 +247,47 @@ pub fn varying(answer: &Answer) -> (Vec<String>, Vec<u64>) {
         }
     }
     (random, clock)
+}
+
+/// The service with a function that starts it, and without what keeps an app from being preloaded.
+fn preloaded(pages: u32) -> Vec<u8> {
+    let mut text = Canary::new(Shape::Service, pages).wat();
+    let mut replace = |what: &str, by: &str| {
+        assert!(text.contains(what), "{what}");
+        text = text.replace(what, by);
+    };
+    replace("(global $ref (mut funcref) (ref.null func))", "(global $ref funcref (ref.null func))");
+    replace("(global $v128 (mut v128)", "(global $v128 v128");
+    replace("(global.set $v128 (i64x2.add (global.get $v128) (v128.const i64x2 1 2)))", "");
+    replace("(global.set $ref (ref.func $leave_marks))", "");
+    replace("(table.set $table (i32.const 2) (ref.func $leave_marks))", "");
+    replace("(table.fill $table (i32.const 5) (ref.func $started) (i32.const 2))", "");
+    replace("(table.copy $other $table (i32.const 1) (i32.const 5) (i32.const 2))", "");
+    replace("(table.init $other $elements (i32.const 0) (i32.const 0) (i32.const 1))", "");
+    replace(
+        "    ;; For an hour, in the host.",
+        "    (func (export \"init\")
+      (global.set $i32 (i32.const 42))
+      (global.set $i64 (i64.const -42))
+      (global.set $f32 (f32.const 4.25))
+      (global.set $f64 (f64.const -4.25))
+      (i64.store (i32.const 73728) (i64.const 42))
+      (i64.store (i32.shl (memory.grow (i32.const 1)) (i32.const 16)) (i64.const 42)))
+
+    ;; For an hour, in the host.",
+    );
+    replace(
+        "(local.set $order (i32.load8_u (i32.const 600)))",
+        "(local.set $order (i32.load8_u (i32.const 600)))
+        (if (i32.eqz (local.get $order)) (then (global.set $at (i32.const 1024))))",
+    );
+    replace(
+        "  (func $handle (param \"request\"",
+        "  (func $init (canon lift (core func $service \"init\")))
+  (export \"wizer-initialize\" (func $init))
+  (func $handle (param \"request\"",
+    );
+    wat::parse_str(text).expect("good WAT")
 }
 
 const VARYING: [&str; 3] = ["random=", "seed=", "clock="];

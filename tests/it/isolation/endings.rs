@@ -88,6 +88,7 @@ async fn start(mode: Mode, reset: &str, set: Set) -> TestHost {
 }
 
 async fn each_ending(host: &TestHost, probe: &Probe, with: &str) {
+    probe.has_its_state(host);
     let first = state(&probe.ask(host, None).await);
     assert_eq!(first.0, 200, "{}, {with}: {first:?}", probe.app);
     for ending in Ending::ALL {
