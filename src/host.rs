@@ -23,7 +23,7 @@ use crate::compile::{self, Compiler};
 use crate::config::{HostConfig, Policy};
 use crate::deploy::store::Store;
 use crate::deploy::{Builder, Deployer, Progress, orders};
-use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse, give_free_memory_back};
+use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse, give_free_memory_back, run_promptly};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::isolation::Record;
 use crate::machine::Machine;
@@ -417,7 +417,12 @@ fn in_use(live: &[Arc<Release>]) -> InUse {
 fn serving_runtime(threads: usize) -> anyhow::Result<Runtime> {
     let mut builder = runtime("serve", threads);
     // So that the pools see whether the processors are the scarce thing.
-    builder.on_thread_start(pool::thread_awoke).on_thread_unpark(pool::thread_awoke);
+    builder.on_thread_unpark(pool::thread_awoke);
+    builder.on_thread_start(|| {
+        // Ahead of the slow lane, whose threads the kernel would else let end a time slice that they have begun.
+        run_promptly();
+        pool::thread_awoke();
+    });
     builder.build().context("cannot start the serve threads")
 }
 

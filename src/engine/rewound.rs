@@ -93,8 +93,8 @@ pub enum NotRewound {
 const NO_INTERRUPTION: u64 = 1 << 40;
 
 impl Rewinder {
-    /// Makes an instance of a prepared component in a store that has none, and takes the images of its memories, or the
-    /// release's where they are the same. `had`: what [`Handles::had`] is when it was made.
+    /// Makes an instance of a prepared component in a store that has none, whose memories come from the release's images.
+    /// It can't be put back if it does not begin as these are. `had`: what [`Handles::had`] is when it was made.
     ///
     /// # Errors
     /// It can't be instantiated, is not prepared as it should be, or the kernel refuses something.
@@ -104,7 +104,7 @@ impl Rewinder {
         exports: &Exports,
         images: &Images,
         had: impl FnOnce(&mut T) -> u32,
-    ) -> wasmtime::Result<(Instance, Rewinder)> {
+    ) -> wasmtime::Result<(Instance, Option<Rewinder>)> {
         let kernel = Kernel::of_process().map_err(wasmtime::Error::msg)?;
         let (instance, regions) = collecting(pre.instantiate_async(&mut *store)).await;
         let instance = instance?;
@@ -130,7 +130,9 @@ impl Rewinder {
         // SAFETY: `store` is borrowed for this alone, so no guest runs in it and nobody has a reference to its memories.
         // The regions were made for this instance, which lives in no other store. After an error the caller has no
         // instance, and nothing can reach the memories but the store's drop, which does not read them.
-        let memories = unsafe { track(regions, images, kernel) }?;
+        let Some(memories) = unsafe { track(regions, images, kernel) }? else {
+            return Ok((instance, None));
+        };
         let store = address(store);
         let rewinder = Rewinder {
             memories,
@@ -141,7 +143,7 @@ impl Rewinder {
             #[cfg(debug_assertions)]
             is_broken: false,
         };
-        Ok((instance, rewinder))
+        Ok((instance, Some(rewinder)))
     }
 
     /// Puts the instance back, all but the store's own data, which is the caller's. Returns how many pages of memory that
@@ -253,16 +255,20 @@ fn at_once<R>(call: impl Future<Output = wasmtime::Result<R>>) -> Result<R, NotR
     call.now_or_never().ok_or(NotRewound::Waited)?.map_err(NotRewound::Trapped)
 }
 
+/// None if one of them does not begin as its image is; all can be used on as they are then.
+///
 /// # Safety
 /// As [`Tracked::new`] for all of them.
 unsafe fn track(
     regions: Vec<Arc<Region>>,
     images: &Images,
     kernel: &'static Kernel,
-) -> rustix::io::Result<Vec<Tracked>> {
+) -> rustix::io::Result<Option<Vec<Tracked>>> {
     let numbered = regions.into_iter().enumerate();
     // SAFETY: by the caller's promise.
-    numbered.map(|(number, region)| unsafe { Tracked::new(region, number, images, kernel) }).collect()
+    let tracked = numbered.map(|(number, region)| unsafe { Tracked::new(region, number, images, kernel) });
+    let tracked: Vec<Option<Tracked>> = tracked.collect::<Result<_, _>>()?;
+    Ok(tracked.into_iter().collect())
 }
 
 fn address<T>(store: &Store<T>) -> usize {

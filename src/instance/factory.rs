@@ -155,7 +155,7 @@ impl AppCode {
         let entry = match self {
             AppCode::Rewound(code) => {
                 let (entry, rewound) = code.enter(store).await?;
-                return Ok((entry, Some(Box::new(rewound))));
+                return Ok((entry, rewound.map(Box::new)));
             }
             AppCode::Http02(pre) => Entry::Http02(pre.instantiate_async(store).await?),
             AppCode::Http03(pre) => Entry::Http03(pre.instantiate_async(store).await?),
@@ -377,7 +377,12 @@ impl Factory {
         // Start functions are guest code: they have their own deadline.
         let instantiate = Box::pin(code.instantiate(&self.policy));
         match tokio::time::timeout(START_TIMEOUT, instantiate).await {
-            Ok(Ok(instance)) => Ok(instance),
+            Ok(Ok(instance)) => {
+                if code.reset() == Reset::Rewind && !instance.can_be_put_back() {
+                    self.rewinds.note_other_begin(&instance, &self.engines);
+                }
+                Ok(instance)
+            }
             Ok(Err(error)) => Err(MakeError::Instantiate(format!("{error:#}").into())),
             Err(_) => Err(MakeError::TooSlow(START_TIMEOUT)),
         }

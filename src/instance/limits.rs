@@ -9,13 +9,15 @@ pub struct Limits {
     table_limit: usize,
     /// Bytes of all memories of the instance together.
     memory: usize,
+    /// Bytes that the growth was for that was allowed last.
+    growth: usize,
     /// A growth was refused at least once: said in the log when the guest then fails.
     pub refused: bool,
 }
 
 impl Limits {
     pub fn new(memory_limit: usize, table_limit: usize) -> Self {
-        Limits { memory_limit, table_limit, memory: 0, refused: false }
+        Limits { memory_limit, table_limit, memory: 0, growth: 0, refused: false }
     }
 
     /// Bytes of linear memory that the instance has.
@@ -36,8 +38,15 @@ impl ResourceLimiter for Limits {
             self.refused = true;
             return Ok(false);
         }
+        self.growth = total - self.memory;
         self.memory = total;
         Ok(true)
+    }
+
+    /// It was allowed and yet came to nothing: beyond the memory's own maximum, or for want of room.
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory -= std::mem::take(&mut self.growth);
+        Ok(())
     }
 
     fn table_growing(
@@ -65,6 +74,18 @@ mod tests {
         assert!(limits.memory_growing(0, 40, None).unwrap());
         assert!(!limits.memory_growing(60, 61, None).unwrap());
         assert_eq!(limits.memory(), 100);
+    }
+
+    #[test]
+    fn a_growth_that_came_to_nothing_takes_nothing() {
+        let mut limits = Limits::new(100, 10);
+        assert!(limits.memory_growing(0, 60, None).unwrap());
+        assert!(limits.memory_growing(60, 100, Some(70)).unwrap());
+        limits.memory_grow_failed(wasmtime::Error::msg("beyond the memory's maximum")).unwrap();
+        assert_eq!(limits.memory(), 60);
+        limits.memory_grow_failed(wasmtime::Error::msg("told once more")).unwrap();
+        assert_eq!(limits.memory(), 60);
+        assert!(limits.memory_growing(60, 100, None).unwrap());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! What Wasmtime has of an instance is put back by [`crate::engine::rewound`]; here the host's state is made anew, as it is
 //! for a new instance, and it is judged whether an instance may be put back at all. It may if its request has ended well
 //! and it holds no resource of the host: what the guest has left by then is dropped for it, if its type can be found out
-//! ([`leftovers`]).
+//! ([`leftovers`]). And its state from before the first request must be nobody's secret: an app that draws random numbers or
+//! looks at a clock when it starts is not rewound, for each request of an instance would find the same.
 
 mod leftovers;
 
@@ -15,7 +16,11 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 use wasmtime::Store;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime_wasi::clocks::WasiClocks;
+use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
+use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
+use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use super::factory::component_linker;
@@ -67,6 +72,8 @@ pub enum Unclean {
         "its guest keeps resources of the host beyond a request, such as streams, which can't be dropped for it"
     )]
     Resources,
+    #[error("it did not begin as the release's first instance did")]
+    BeganOtherwise,
     #[error("a resource that its guest kept is of another type than was thought")]
     WrongGuess,
     #[error("{0}")]
@@ -103,12 +110,18 @@ impl RewoundCode {
     }
 
     pub fn link(component: &Component, manifest: Manifest) -> wasmtime::Result<RewoundCode> {
-        let pre = component_linker(component.engine())?.instantiate_pre(component)?;
+        let mut linker = component_linker(component.engine())?;
+        note_what_is_drawn(&mut linker)?;
+        let pre = linker.instantiate_pre(component)?;
         let indices = ProxyIndices::new(&pre)?;
         Ok(RewoundCode { pre, indices, manifest, images: Images::default() })
     }
 
-    pub(super) async fn enter(&self, store: &mut Store<HostState>) -> wasmtime::Result<(Entry, Rewound)> {
+    /// An instance, and how it is put back: not at all if it does not begin as the first one did.
+    pub(super) async fn enter(
+        &self,
+        store: &mut Store<HostState>,
+    ) -> wasmtime::Result<(Entry, Option<Rewound>)> {
         let memories = usize::try_from(self.manifest.memories)?;
         let droppable = self.manifest.droppable;
         let exports = Exports { save: SAVE, rewind: REWIND, left: LEFT, drop: DROP, memories, droppable };
@@ -121,11 +134,28 @@ impl RewoundCode {
                 "it keeps resources of the host from its start on, which can't be rewound; use reset = \"replace\""
             ));
         }
+        if let Some(source) = store.data().drawn {
+            return Err(wasmtime::format_err!(
+                "it {source} at its start, and each request would find the same; use reset = \"replace\""
+            ));
+        }
         let entry = Entry::Http02(self.indices.load(&mut *store, &instance)?);
         let limits = store.data().limits.clone();
         // Not known yet, so not soon.
-        Ok((entry, Rewound { rewinder, handles, limits, took: Duration::MAX }))
+        Ok((entry, rewinder.map(|rewinder| Rewound { rewinder, handles, limits, took: Duration::MAX })))
     }
+}
+
+/// Has the host's state know when its guest takes what differs each time.
+fn note_what_is_drawn(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    wall_clock::add_to_linker::<_, WasiClocks>(linker, HostState::drawing_time)?;
+    monotonic_clock::add_to_linker::<_, WasiClocks>(linker, HostState::drawing_time)?;
+    random::add_to_linker::<_, WasiRandom>(linker, HostState::drawing_random)?;
+    insecure::add_to_linker::<_, WasiRandom>(linker, HostState::drawing_random)?;
+    insecure_seed::add_to_linker::<_, WasiRandom>(linker, HostState::drawing_random)?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 impl Instance {
@@ -235,6 +265,11 @@ impl Rewinds {
             failed: self.failed.load(Relaxed),
             differing: self.differing.load(Relaxed),
         }
+    }
+
+    /// An instance was made that can't be put back.
+    pub(super) fn note_other_begin(&self, instance: &Instance, engines: &Engines) {
+        self.note(&instance.policy, &Unclean::BeganOtherwise, engines);
     }
 
     /// Whether the instance is as it was first ready again; else it is for the drop alone.

@@ -9,7 +9,9 @@ use std::sync::{Arc, LazyLock};
 
 use http::HeaderName;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::clocks::{WasiClocksCtxView, WasiClocksView};
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::random::{WasiRandomCtx, WasiRandomView};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody,
@@ -22,6 +24,7 @@ use super::outbound::{AppOutbound, OutboundClient, OutboundLimits};
 use super::output::{GuestLog, Stream};
 use crate::config::AppConfig;
 use crate::metrics::AppCounters;
+use crate::prepare::preload::Source;
 
 /// Bytes of random data that a guest may ask for at once.
 const MAX_RANDOM: u64 = 1 << 20;
@@ -63,6 +66,8 @@ pub struct HostState {
     pub limits: Limits,
     pub clock: Arc<CpuClock>,
     pub log: GuestLog,
+    /// What of that which differs each time the guest has asked for last, if it is one that is rewound.
+    pub drawn: Option<Source>,
 }
 
 /// WASI's own state: a core module's calls need the adapter around it.
@@ -110,7 +115,18 @@ impl HostState {
             limits,
             clock,
             log,
+            drawn: None,
         }
+    }
+
+    pub fn drawing_random(&mut self) -> &mut WasiRandomCtx {
+        self.drawn = Some(Source::Random);
+        self.random()
+    }
+
+    pub fn drawing_time(&mut self) -> WasiClocksCtxView<'_> {
+        self.drawn = Some(Source::Clocks);
+        self.clocks()
     }
 
     /// As for a new instance of a component whose limits stand so.

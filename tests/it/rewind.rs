@@ -151,6 +151,42 @@ async fn an_app_that_can_not_be_rewound_is_not_deployed_and_told_why() {
     assert!(host.problem("cached").contains("mode cached keeps no instances"), "{}", host.problem("cached"));
 }
 
+/// Each request of an instance would find the same: they would share secrets, and time would run backwards.
+#[tokio::test]
+async fn an_app_that_draws_random_numbers_or_looks_at_a_clock_when_it_starts_is_not_rewound() {
+    let text = include_str!("../../src/compile/preload/tests/app.wat");
+    let text = text.replace("INIT)", ")").replace("HANDLE\n", "\n").replace("STATUS)", "(i32.const 200))");
+    let starting = |with: &str| {
+        let start = format!("(func $start (global.set $kept {with})) (start $start)");
+        let text =
+            text.replace("    (func (export \"handle\")", &format!("{start}\n(func (export \"handle\")"));
+        wat::parse_str(text).expect("the text of a component")
+    };
+    let mut builder = TestHost::builder();
+    let starts = [
+        ("random", "(call $random)", "it asked for random bytes at its start"),
+        ("time", "(call $now)", "it looked at a clock at its start"),
+        ("neither", "(i64.const 1)", ""),
+    ];
+    for (app, with, _) in starts {
+        let said = format!("{app}-said");
+        builder = builder.bytes(app, &starting(with));
+        builder = builder.bytes(&said, &starting(with)).app_config(&said, REWIND);
+    }
+    let host = builder.start().await;
+    for (app, _, problem) in starts {
+        let is_refused = !problem.is_empty();
+        let reset = host.app(app).release.expect("a live release").reset;
+        assert_eq!(reset, if is_refused { Reset::Replace } else { Reset::Rewind }, "{app}");
+        assert_eq!(host.get(&format!("/{app}")).await.status, 200, "{app}");
+        host.settled(app).await;
+        if is_refused {
+            let said = host.problem(&format!("{app}-said"));
+            assert!(said.contains(problem) && said.ends_with("use reset = \"replace\""), "{said}");
+        }
+    }
+}
+
 /// It is served in each case, however its instances are brought back.
 #[tokio::test]
 async fn an_app_of_which_nothing_is_said_is_rewound_if_that_is_possible_and_else_replaced() {

@@ -1,8 +1,9 @@
 //! What the memories of an instance held when it was first ready: kept in memory files, from which the pages that a guest
 //! has not written come, and with which those are overwritten that it has.
 //!
-//! Nearly always all instances of a release begin with the same bytes, and then they share the images, with the pages
-//! that none of them writes. One that begins otherwise has images of its own.
+//! Nearly always all instances of a release begin with the same bytes, and so they share the images, with the pages
+//! that none of them writes. One that begins otherwise is not put back: images of its own would be memory and descriptors
+//! that nobody counts, as many as there are instances.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -94,24 +95,24 @@ impl Drop for Image {
 pub struct Images(Mutex<Vec<Option<Arc<Image>>>>);
 
 impl Images {
-    /// An image of these bytes, which memory number `at` of an instance begins with: the shared one if they are its.
-    pub fn of(&self, at: usize, bytes: &[u8]) -> Result<Arc<Image>> {
-        let shared = self.0.lock().get(at).cloned().flatten();
-        if let Some(image) = &shared
-            && image.difference(bytes).is_none()
-        {
-            return Ok(image.clone());
+    /// The image of these bytes, which memory number `at` of an instance begins with; none if the first instance began with
+    /// others.
+    pub fn of(&self, at: usize, bytes: &[u8]) -> Result<Option<Arc<Image>>> {
+        let known = self.0.lock().get(at).cloned().flatten();
+        let image = match known {
+            Some(image) => image,
+            None => self.keep(at, Arc::new(Image::of(bytes)?)),
+        };
+        Ok(image.difference(bytes).is_none().then_some(image))
+    }
+
+    /// The one that is kept: that of another instance, if two were first.
+    fn keep(&self, at: usize, image: Arc<Image>) -> Arc<Image> {
+        let mut images = self.0.lock();
+        if images.len() <= at {
+            images.resize(at + 1, None);
         }
-        let image = Arc::new(Image::of(bytes)?);
-        if shared.is_none() {
-            let mut images = self.0.lock();
-            if images.len() <= at {
-                images.resize(at + 1, None);
-            }
-            // Two may be first: the later one's is its own.
-            images[at].get_or_insert_with(|| image.clone());
-        }
-        Ok(image)
+        images[at].get_or_insert(image).clone()
     }
 }
 
@@ -200,15 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn instances_that_begin_alike_share_images_and_others_have_their_own() {
+    fn instances_that_begin_alike_share_images_and_others_have_none() {
         let images = Images::default();
-        let first = images.of(1, &bytes(&[5])).expect("an image");
-        assert!(Arc::ptr_eq(&first, &images.of(1, &bytes(&[5])).expect("an image")));
-        let other = images.of(1, &bytes(&[6])).expect("an image");
-        assert!(!Arc::ptr_eq(&first, &other));
-        assert_eq!(other.difference(&bytes(&[6])), None);
-        let second_memory = images.of(0, &bytes(&[6])).expect("an image");
-        assert!(!Arc::ptr_eq(&second_memory, &other));
-        assert!(Arc::ptr_eq(&first, &images.of(1, &bytes(&[5])).expect("an image")), "the first one's stays");
+        let of = |at, bytes: &[u8]| images.of(at, bytes).expect("no error");
+        let first = of(1, &bytes(&[5])).expect("an image");
+        assert!(Arc::ptr_eq(&first, &of(1, &bytes(&[5])).expect("an image")));
+        assert!(of(1, &bytes(&[6])).is_none());
+        assert!(of(0, &bytes(&[6])).is_some(), "of another memory");
+        assert!(Arc::ptr_eq(&first, &of(1, &bytes(&[5])).expect("an image")), "the first one's stays");
+    }
+
+    #[test]
+    fn of_two_that_are_first_one_is_kept() {
+        let images = Images::default();
+        let image = |at| Arc::new(Image::of(&bytes(&[at])).expect("an image"));
+        let (one, other) = (image(5), image(6));
+        assert!(Arc::ptr_eq(&images.keep(0, one.clone()), &one));
+        assert!(Arc::ptr_eq(&images.keep(0, other), &one));
     }
 }

@@ -27,7 +27,8 @@ fn attempt() -> Result<(), String> {
     unsafe { at(1).write(1) };
     // SAFETY: nobody uses the region meanwhile, and not after an error.
     let tracked = unsafe { Tracked::new(region.clone(), 0, &Images::default(), kernel) };
-    let mut tracked = tracked.map_err(failed("a memory's pages can't be watched"))?;
+    let tracked = tracked.map_err(failed("a memory's pages can't be watched"))?;
+    let mut tracked = tracked.ok_or("a memory is not as its own image")?;
     for round in 0..3 {
         region.grow((PAGES + GROWN) * page).map_err(failed("a memory can't grow"))?;
         // SAFETY: as above. Page 1 has other bytes in its image, page 3 has none there, the last was just added.

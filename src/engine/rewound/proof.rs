@@ -38,8 +38,9 @@ fn attempt(engine: &Engine) -> wasmtime::Result<()> {
     store.set_max_component_handles(usize::try_from(had + 1)?);
     store.set_epoch_deadline(super::NO_INTERRUPTION);
     let images = Images::default();
-    let (instance, mut rewinder) =
-        now(Rewinder::instantiate(&mut store, &pre, &exports, &images, |()| had))??;
+    let (instance, rewinder) = now(Rewinder::instantiate(&mut store, &pre, &exports, &images, |()| had))??;
+    let mut rewinder =
+        rewinder.ok_or_else(|| wasmtime::format_err!("the proof does not begin as it does"))?;
     let run: TypedFunc<(), (u32,)> = instance.get_typed_func(&mut store, "run")?;
     let peek: TypedFunc<(u32,), (u32,)> = instance.get_typed_func(&mut store, "peek")?;
     let first = now(run.call_async(&mut store, ()))??;

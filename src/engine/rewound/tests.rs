@@ -82,9 +82,13 @@ fn now<F: Future>(future: F) -> F::Output {
 
 impl App {
     fn new(settings: EngineSettings) -> App {
+        App::of(settings, PREPARED)
+    }
+
+    fn of(settings: EngineSettings, text: &str) -> App {
         let engines = Engines::new(settings).expect("engines");
         let engine = engines.get(EngineKind::Rewound).expect("an engine");
-        let bytes = wat::parse_str(PREPARED).expect("the text of a component");
+        let bytes = wat::parse_str(text).expect("the text of a component");
         let component = Component::new(engine, bytes).expect("a component");
         let pre = Linker::new(engine).instantiate_pre(&component).expect("no imports");
         App { engines, pre, images: Images::default() }
@@ -102,6 +106,7 @@ impl App {
             now(Rewinder::instantiate(&mut store, &self.pre, &exports, &self.images, |()| 0))?;
         let run = instance.get_typed_func(&mut store, "run")?;
         let peek = instance.get_typed_func(&mut store, "peek")?;
+        let rewinder = rewinder.expect("they all begin alike");
         Ok(Made { store, rewinder, run, peek })
     }
 
@@ -122,6 +127,21 @@ impl Made {
     fn rewind(&mut self) -> Result<usize, NotRewound> {
         self.rewinder.rewind(&mut self.store, NO_HANDLES)
     }
+}
+
+/// It is of use all the same.
+#[test]
+fn an_instance_that_begins_otherwise_than_the_first_is_none_to_be_put_back() {
+    let first = App::new(settings());
+    first.make();
+    let mut other = App::of(settings(), &PREPARED.replace("first", "other"));
+    other.images = first.images;
+    let mut store = other.store();
+    let made = now(Rewinder::instantiate(&mut store, &other.pre, &EXPORTS, &other.images, |()| 0));
+    let (instance, rewinder) = made.expect("an instance");
+    assert!(rewinder.is_none());
+    let peek: TypedFunc<(u32,), (u32,)> = instance.get_typed_func(&mut store, "peek").expect("a function");
+    assert_eq!(now(peek.call_async(&mut store, (100,))).expect("an answer").0, u32::from(b'o'));
 }
 
 fn settings() -> EngineSettings {

@@ -27,7 +27,8 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    /// Takes the memory's image, or the shared one that is the same, and has the memory's pages come from it.
+    /// Has the memory's pages come from its image; none, and nothing done, if it does not begin as the release's other
+    /// instances do.
     ///
     /// # Safety
     /// Nobody uses the region or has references to its bytes meanwhile. After an error nobody may use it again.
@@ -36,14 +37,14 @@ impl Tracked {
         number: usize,
         images: &Images,
         kernel: &'static Kernel,
-    ) -> Result<Tracked> {
+    ) -> Result<Option<Tracked>> {
         let found = vec![Pages::default(); SHORTEST];
         let mut tracked = Tracked { region, image: None, kernel, renewal: Renewal::default(), found };
         if tracked.region.size() == 0 {
-            return Ok(tracked);
+            return Ok(Some(tracked));
         }
         // SAFETY: by the caller's promise.
-        let image = images.of(number, unsafe { tracked.bytes() })?;
+        let Some(image) = images.of(number, unsafe { tracked.bytes() })? else { return Ok(None) };
         let addresses = tracked.addresses(image.bytes().len());
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let access = ProtFlags::READ | ProtFlags::WRITE;
@@ -56,7 +57,7 @@ impl Tracked {
         debug_assert_eq!(mapped.addr(), addresses.start);
         kernel.watch(addresses)?;
         tracked.image = Some(image);
-        Ok(tracked)
+        Ok(Some(tracked))
     }
 
     /// Bytes of the first-ready memory.

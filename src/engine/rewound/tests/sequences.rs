@@ -66,6 +66,7 @@ impl<'e> Subject<'e> {
         let had = |held: &mut Held| self.own.unwrap_or(held.most);
         let made = now(Rewinder::instantiate(&mut store, &self.pre, &self.exports, &self.images, had));
         let (instance, rewinder) = made.expect("an instance");
+        let rewinder = rewinder.expect("they all begin alike");
         let function = |at| instance.get_typed_func(&mut store, format!("f{at}")).expect("a function");
         let functions = (0..FUNCTIONS).map(function).collect();
         Made { store, functions, rewinder }

@@ -20,7 +20,7 @@ impl Rig {
         // SAFETY: nobody else has the region.
         let tracked =
             unsafe { Tracked::new(region.clone(), 0, images, Kernel::of_process().expect("a kernel")) };
-        Rig { region, tracked: tracked.expect("a tracked memory") }
+        Rig { region, tracked: tracked.expect("no error").expect("a tracked memory") }
     }
 
     fn write(&self, page: usize, value: u8) {
@@ -152,8 +152,8 @@ fn a_memory_without_pages_stays_without() {
     let region = Arc::new(Region::new(0, 8 * page, page).expect("a region"));
     let kernel = Kernel::of_process().expect("a kernel");
     // SAFETY: nobody else has the region, here and below.
-    let mut tracked =
-        unsafe { Tracked::new(region.clone(), 0, &Images::default(), kernel) }.expect("tracked");
+    let tracked = unsafe { Tracked::new(region.clone(), 0, &Images::default(), kernel) }.expect("no error");
+    let mut tracked = tracked.expect("tracked");
     region.grow(2 * page).expect("room");
     write(&region, page, 1);
     // SAFETY: as above.
