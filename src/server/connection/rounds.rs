@@ -3,8 +3,9 @@
 //! The runtime polls what is ready in order, and only then looks at its sockets again. Of a flood much is ready, each takes
 //! the time of a request, and whoever else comes stands behind all of it. So while a thread has no rest, a connection
 //! whose last request went to a busy pool, or to one that refused it, has to wait with its next one, before it is read, in a
-//! line of its pool's. In each *round* a few of all lines in turn are let in; then the runtime looks at its sockets, and those who stand in no
-//! line go before the next round.
+//! line of its pool's. In each *round* a few of all lines in turn are let in; then the runtime looks at its sockets, and those
+//! who stand in no line go before the next round. So does the first one of a pool that nobody waits for and that has had
+//! nothing in the round: it would be let in next in any case.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -42,6 +43,9 @@ pub(super) fn enter(crowd: Crowd, waker: &Waker) -> bool {
         state.let_in += 1;
         return true;
     }
+    if state.lets_pass(crowd) {
+        return true;
+    }
     state.line_up(crowd, waker.clone());
     if !std::mem::replace(&mut state.is_running, true) {
         drop(state);
@@ -71,6 +75,8 @@ struct Rounds {
     began: Option<Instant>,
     /// In this round.
     let_in: usize,
+    /// The pools that they are of. No more than there are busy ones.
+    had: Vec<Crowd>,
     /// What one that is let in takes on the average, with all that is done besides.
     each: Duration,
     is_running: bool,
@@ -85,7 +91,7 @@ struct Line {
 impl Default for Rounds {
     fn default() -> Self {
         let each = ROUND / AT_FIRST as u32;
-        Self { lines: VecDeque::new(), began: None, let_in: 0, each, is_running: false }
+        Self { lines: VecDeque::new(), began: None, let_in: 0, had: Vec::new(), each, is_running: false }
     }
 }
 
@@ -98,6 +104,18 @@ impl Rounds {
         }
     }
 
+    /// Is it one who need not wait beside those of other pools?
+    fn lets_pass(&mut self, crowd: Crowd) -> bool {
+        let passes = !self.lines.is_empty()
+            && !self.had.contains(&crowd)
+            && self.lines.iter().all(|line| line.crowd != crowd);
+        if passes {
+            self.had.push(crowd);
+            self.let_in += 1;
+        }
+        passes
+    }
+
     /// Those who are let in next; none if there is no need for rounds any more.
     fn next_round(&mut self, now: Instant) -> Option<Vec<Waker>> {
         if let Some(began) = self.began.replace(now)
@@ -107,6 +125,7 @@ impl Rounds {
             self.each = (self.each * 7 + now.saturating_duration_since(began) / let_in) / 8;
         }
         self.let_in = 0;
+        self.had.clear();
         if self.lines.is_empty() {
             (self.began, self.is_running) = (None, false);
             return None;
@@ -120,6 +139,9 @@ impl Rounds {
     fn next(&mut self) -> Option<Waker> {
         let mut line = self.lines.pop_front()?;
         let next = line.waiting.pop_front();
+        if !self.had.contains(&line.crowd) {
+            self.had.push(line.crowd);
+        }
         if !line.waiting.is_empty() {
             self.lines.push_back(line);
         }
@@ -200,6 +222,24 @@ mod tests {
         }
         thread_has_no_rest();
         assert!(enter(crowd(1), Waker::noop()), "nobody waits any more");
+    }
+
+    #[tokio::test]
+    async fn the_only_one_of_a_pool_passes_those_who_wait_for_another_once_in_a_round() {
+        thread_has_no_rest();
+        let flood = come(1, 1000);
+        let passes = || enter(crowd(2), Waker::noop());
+        assert!(passes());
+        assert!(!passes(), "it has had its part of the round, and waits in a line of its own");
+        while let_in(&flood) == 0 {
+            a_look().await;
+        }
+        assert!(!passes(), "the one that waited was let in in this round");
+        for _ in 0..3 {
+            a_look().await;
+        }
+        assert!(enter(crowd(3), Waker::noop()));
+        assert!(!enter(crowd(1), Waker::noop()), "it has a line");
     }
 
     #[test]
