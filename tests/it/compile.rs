@@ -140,6 +140,23 @@ async fn a_killed_or_crashed_compiler_is_a_failed_deploy_and_the_last_good_relea
     assert_eq!(server.get("/shop").await.0, 200);
 }
 
+/// What a guest does while it is preloaded, or is done to its process, says nothing of the app as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_whose_compiler_is_killed_while_it_is_preloaded_is_served_as_it_is() {
+    let place = Place::new();
+    let server = serve(&place, "").await;
+    let text = include_str!("../../src/compile/preload/tests/app.wat");
+    let text = text.replace("INIT)", "(loop $for_ever (br $for_ever)))");
+    let text = text.replace("HANDLE\n", "\n").replace("STATUS)", "(i32.const 200))");
+    place.write("apps/shop.toml", "preload = \"init\"\n");
+    place.write("apps/shop.wasm", wat::parse_str(text).expect("the text of a component"));
+    compiler(&server).await.signal(Signal::KILL);
+    server.logs("live url=").await;
+    let log = server.log();
+    assert!(log.contains("it could not be tried: the compiler was killed"), "{log}");
+    assert_eq!(server.get("/shop").await.0, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_that_takes_too_much_to_compile_is_told_the_key_that_says_so() {
     let cases = [
