@@ -12,9 +12,9 @@ use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Exit;
+use super::{Exit, settings};
 use crate::compare::{self, Asked, Cores, Options, Other, Rate, Report, Variant, requests};
-use crate::config::HOST_FILE;
+use crate::config::Overrides;
 use crate::config::units::parse_duration;
 use output::Output;
 
@@ -23,11 +23,11 @@ pub struct Compare {
     /// The app: its name in the folder of apps, or a .wasm file.
     #[arg(required_unless_present = "native_server")]
     app: Option<String>,
-    /// The folder of apps.
-    #[arg(long, value_name = "DIR", env = "HOSTLER_FOLDER", default_value = "apps")]
-    folder: PathBuf,
+    /// The folder of apps [default: that of the configuration].
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
     /// The operator's configuration file [default: hostler.toml, if there is one].
-    #[arg(long, value_name = "FILE", env = "HOSTLER_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Path and query below the app.
     #[arg(long, default_value = "/", value_parser = requests::path)]
@@ -96,7 +96,13 @@ impl Compare {
         // Before all the measuring, so that what can't be written is known in time.
         let html = self.html.as_deref().map(Output::open).transpose()?;
         let csv = self.csv.as_deref().map(Output::open).transpose()?;
-        let options = self.options()?;
+        let overrides =
+            Overrides { folder: self.folder.clone(), config: self.config.clone(), ..Overrides::default() };
+        let (config, file) = match settings::load_with_file(overrides) {
+            Ok(((config, _), file)) => (config, file),
+            Err(problems) => return Ok(settings::report(&problems)),
+        };
+        let options = self.options(config.apps.folder, file)?;
         // One thread: the load has its own, and processes must be started by a thread that stays.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(until_interrupted(&options))?;
@@ -110,9 +116,8 @@ impl Compare {
         Ok(Exit::Success)
     }
 
-    fn options(self) -> anyhow::Result<Options> {
+    fn options(self, folder: PathBuf, config: Option<PathBuf>) -> anyhow::Result<Options> {
         let app = self.app.context("name an app")?;
-        let in_use = PathBuf::from(HOST_FILE);
         let mut modes = Vec::new();
         for mode in self.modes.iter().flat_map(|modes| modes.0.iter()) {
             if !modes.contains(mode) {
@@ -133,8 +138,8 @@ impl Compare {
         };
         Ok(Options {
             app,
-            folder: self.folder,
-            config: self.config.or_else(|| in_use.exists().then_some(in_use)),
+            folder,
+            config,
             requests,
             rate: self.rate,
             against: self.against,

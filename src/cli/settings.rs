@@ -10,7 +10,7 @@ use crate::config::{self, HOST_FILE, HostConfig, Mode, Overrides, Policy, Proble
 
 #[derive(Debug, Args)]
 pub struct CommonArgs {
-    /// The folder of apps [default: apps].
+    /// The folder of apps [default: that of the configuration].
     folder: Option<PathBuf>,
     /// The operator's configuration file [default: hostler.toml, if there is one].
     #[arg(long, value_name = "FILE")]
@@ -39,8 +39,16 @@ impl CommonArgs {
     }
 }
 
+/// The operator's settings, what apps may have, and the file they are from, if there is one.
+type Loaded = ((HostConfig, Policy), Option<PathBuf>);
+
 /// The operator's settings: flags before the environment before the file before the defaults.
 pub fn load(flags: Overrides) -> Result<(HostConfig, Policy), Vec<Problem>> {
+    load_with_file(flags).map(|(settings, _)| settings)
+}
+
+/// As [`load`], with the file.
+pub fn load_with_file(flags: Overrides) -> Result<Loaded, Vec<Problem>> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         // What is not text is none of ours.
         Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -48,7 +56,7 @@ pub fn load(flags: Overrides) -> Result<(HostConfig, Policy), Vec<Problem>> {
     let overrides = flags.over(Overrides::from_env(variables)?);
     let default = Path::new(HOST_FILE);
     let file = overrides.config.clone().or_else(|| default.exists().then(|| default.to_owned()));
-    config::load_host(file.as_deref(), &overrides)
+    Ok((config::load_host(file.as_deref(), &overrides)?, file))
 }
 
 /// The settings of a verb that gives orders to a running host.
