@@ -9,9 +9,9 @@ use clap::Args;
 use super::Exit;
 use super::settings::{self, CommonArgs};
 use crate::config::{self, Policy};
-use crate::deploy::builder;
 use crate::deploy::read::{Reading, read};
 use crate::deploy::scan::{Found, Limits, scan};
+use crate::deploy::{DeployError, builder};
 use crate::engine::EngineSettings;
 use crate::host::Host;
 use crate::isolation::{Effort, check};
@@ -117,7 +117,9 @@ fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<(String, Rout
         policy.app_config(name, text).map_err(|found| problems.extend(found.iter().map(ToString::to_string)));
     let checked = prepare::check(&files.wasm).map_err(|refusal| problems.push(format!("{file}: {refusal}")));
     let (Ok(config), Ok(checked)) = (config, checked) else { return Err(problems) };
-    let mount = builder::mount(name, &config).map_err(|error| vec![format!("{file}: {error}")])?;
+    let refused = |error: DeployError| vec![format!("{file}: {error}")];
+    builder::check_kind(&config, checked.kind).map_err(refused)?;
+    let mount = builder::mount(name, &config).map_err(refused)?;
     let line = format!("{name}: {file}, {}, {}", checked.kind, config.mode);
     Ok((line, Route { hosts: config.hosts, mount, target: (name.to_owned(), file) }))
 }

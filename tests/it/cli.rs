@@ -96,6 +96,35 @@ async fn check_says_all_that_is_wrong_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_refuses_what_a_deploy_would_refuse_of_an_app_of_its_kind() {
+    let place = Place::new();
+    let apps = [
+        ("shared", "hello", "mode = \"resident\"", "mode resident gives an instance many requests at once"),
+        ("kept", "cgi-c", "mode = \"kept\"", "mode kept needs instances that go on after a request"),
+        ("loaded", "cgi-c", "preload = \"init\"", "preload is for wasi:http 0.2 apps"),
+        ("rewound", "cgi-c", "reset = \"rewind\"", "reset = \"rewind\" is for wasi:http 0.2 apps"),
+        ("good", "hello", "reset = \"rewind\"\npreload = \"init\"", ""),
+    ];
+    for (name, guest, config, _) in apps {
+        place.app(name, guest);
+        place.write(&format!("apps/{name}.toml"), config);
+    }
+    let run = place.run(&["check"], &[]).await.ended_with(78);
+    for (name, _, _, why) in apps.into_iter().filter(|(.., why)| !why.is_empty()) {
+        assert!(run.stderr.contains(&format!("{name}.wasm: {why}")), "no {why:?} in {run:?}");
+    }
+    assert!(
+        run.stdout.contains("good: good.wasm") && run.stdout.ends_with("5 apps, 4 problems\n"),
+        "{run:?}"
+    );
+
+    let place = Place::new();
+    place.app("shop", "hello");
+    let run = place.run(&["check", "--mode", "resident"], &[]).await.ended_with(78);
+    run.says("shop.wasm: mode resident gives an instance many requests at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_sees_two_apps_that_claim_one_route() {
     let place = Place::new();
     place.config("[grants.\"*\"]\npaths = [\"/same\"]\nhosts = [\"*\"]");
