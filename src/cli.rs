@@ -54,7 +54,9 @@ enum Verb {
     Releases(releases::Releases),
     /// Have a running host return to a release before; the app stays so until its file changes.
     Rollback(rollback::Rollback),
-    /// Have a running host build an app's present files anew; a pause after failures is over at once.
+    /// Have a running host build an app's present files anew, or what it was rolled back to.
+    ///
+    /// A pause after failures is over at once.
     Restart(restart::Restart),
 }
 
