@@ -154,7 +154,8 @@ async fn inspect_says_what_a_file_is_in_which_modes_it_may_run_and_whether_it_ca
     let kinds = [
         ("hello", "wasi:http 0.2", "possible: memories 1, ", 4),
         ("hello-p3", "wasi:http 0.3", "not possible: it has asynchronous functions", 5),
-        ("cgi-c", "command", "not possible: it is a core module", 3),
+        ("cgi-c", "command", "not possible: it is a command: each instance is run once", 3),
+        ("cgi-rust", "command", "not possible: it is a command: each instance is run once", 3),
     ];
     let all = ["cold", "cached", "pooled", "kept", "resident"];
     for (name, kind, rewind, modes) in kinds {
