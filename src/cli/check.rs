@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::Exit;
 use super::settings::{self, CommonArgs};
-use crate::config::{self, Policy};
+use crate::config::Policy;
 use crate::deploy::read::{Reading, read};
 use crate::deploy::scan::{Found, Limits, scan};
 use crate::deploy::{DeployError, builder};
@@ -30,7 +30,7 @@ pub struct Check {
     isolation: bool,
     /// How long to check that.
     #[arg(long, value_name = "DURATION", requires = "isolation", default_value = "2s",
-          value_parser = config::units::parse_duration)]
+          value_parser = settings::a_second_at_least)]
     time: Duration,
     /// Check a setting that is unsafe on this Wasmtime, and that no host is run with: to see that the check finds it.
     #[arg(long, hide = true, requires = "isolation")]

@@ -15,7 +15,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Exit, settings};
 use crate::compare::{self, Asked, Cores, Options, Other, Rate, Report, Variant, requests};
 use crate::config::Overrides;
-use crate::config::units::parse_duration;
 use output::Output;
 
 #[derive(Debug, Args)]
@@ -58,8 +57,8 @@ pub struct Compare {
     /// Requests under way at once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
-    /// How long all of it may take.
-    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration)]
+    /// About how long the measuring takes; starting the servers comes on top.
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = settings::a_second_at_least)]
     duration: Duration,
     /// The modes to compare, or all; those that the app can't run in are named with the reason.
     ///
@@ -186,11 +185,6 @@ fn versions() -> Vec<String> {
 fn locked_version<'l>(lock: &'l str, name: &str) -> Option<&'l str> {
     let entry = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""))?.1;
     Some(entry.split_once('"')?.0)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    if duration < Duration::from_secs(1) { Err("a second at least".to_owned()) } else { Ok(duration) }
 }
 
 /// Some modes, or one.

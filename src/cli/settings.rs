@@ -1,11 +1,13 @@
 //! What the verbs have in common: where their settings come from.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::Exit;
 use super::admin::AdminArgs;
+use crate::config::units::parse_duration;
 use crate::config::{self, HOST_FILE, HostConfig, Mode, Overrides, Policy, Problem};
 
 #[derive(Debug, Args)]
@@ -21,7 +23,7 @@ pub struct CommonArgs {
     /// What is logged: a level, or a filter such as hostler=debug [default: info].
     #[arg(long, value_name = "FILTER", value_parser = config::parse_log_filter)]
     log_level: Option<String>,
-    /// The mode of apps that don't set one themselves: pooled, cached or cold [default: pooled].
+    /// The mode of apps that don't set one themselves: cold, cached, pooled, kept or resident [default: pooled].
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
 }
@@ -63,6 +65,12 @@ pub fn load_with_file(flags: Overrides) -> Result<Loaded, Vec<Problem>> {
 pub fn load_for(args: &AdminArgs) -> Result<(HostConfig, Policy), Vec<Problem>> {
     let AdminArgs { admin, config } = args;
     load(Overrides { admin: *admin, config: config.clone(), ..Overrides::default() })
+}
+
+/// A duration that something can be done in.
+pub fn a_second_at_least(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if duration < Duration::from_secs(1) { Err("a second at least".to_owned()) } else { Ok(duration) }
 }
 
 /// Prints all problems and says what kind of failure that is.
