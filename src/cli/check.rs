@@ -8,11 +8,12 @@ use clap::Args;
 
 use super::Exit;
 use super::settings::{self, CommonArgs};
-use crate::config::Policy;
+use crate::config::{HostConfig, Policy};
 use crate::deploy::read::{Reading, read};
 use crate::deploy::scan::{Found, Limits, scan};
+use crate::deploy::store::Store;
 use crate::deploy::{DeployError, builder};
-use crate::engine::EngineSettings;
+use crate::engine::{CodeCache, EngineSettings};
 use crate::host::Host;
 use crate::isolation::{Effort, check};
 use crate::logging::path_text;
@@ -54,7 +55,7 @@ impl Check {
                 return Ok(Exit::Failed);
             }
         };
-        let mut problems = Vec::new();
+        let mut problems = folders(&config);
         for problem in &state.problems {
             problems.push(format!("{}: {}", path_text(&problem.path), problem.trouble));
         }
@@ -95,6 +96,14 @@ impl Check {
 
 /// Bytes of each memory that are kept resident to show what a scan for touched pages misses.
 const MUCH_RESIDENT: usize = 4 << 20;
+
+/// What is wrong with the folders that a start opens, as far as it can be told without changing them.
+fn folders(config: &HostConfig) -> Vec<String> {
+    let cache = CodeCache::check(&config.cache.dir).map_err(|error| error.to_string());
+    let state = config.apps.state_dir.as_deref().map_or(Ok(()), Store::check);
+    let state = state.map_err(|error| error.to_string());
+    [cache, state].into_iter().filter_map(Result::err).collect()
+}
 
 /// An app by its name and file.
 type Named = (String, String);

@@ -67,6 +67,31 @@ async fn a_port_in_use_is_a_failure_that_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_cannot_be_used_is_said_once_by_a_start_and_by_check_and_with_what_to_do_last() {
+    let place = Place::new();
+    place.write("file", "in the way");
+    let cases = [
+        ("HOSTLER_CACHE_DIR", "file", "cannot use the code cache file: ", "`dir` under [cache]"),
+        ("HOSTLER_CACHE_DIR", "file/cache", "cannot use the code cache file/cache: ", "`dir` under [cache]"),
+        ("HOSTLER_STATE_DIR", "file", "releases can't be kept in file: ", "state_dir under [apps]"),
+    ];
+    for (variable, dir, what, advice) in cases {
+        let serve = place.run(&["serve", "--listen", "127.0.0.1:0"], &[(variable, dir)]).await.ended_with(1);
+        let check = place.run(&["check"], &[(variable, dir)]).await.ended_with(78);
+        for run in [serve, check] {
+            let said = run.stderr.lines().last().unwrap_or_default();
+            assert!(said.contains(what), "no {what:?} in {run:?}");
+            assert_eq!(said.matches("os error").count(), 1, "{run:?}");
+            assert!(said.ends_with(&format!("; name another place with {advice}")), "{run:?}");
+        }
+    }
+    // What is not there yet could be made, and is not made by a check.
+    let fresh = [("HOSTLER_CACHE_DIR", "new/cache"), ("HOSTLER_STATE_DIR", "new/state")];
+    place.run(&["check"], &fresh).await.ended_with(0);
+    assert!(!place.at("new").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_says_all_that_is_wrong_at_once() {
     let place = Place::new();
     place.app("good", "hello");
