@@ -39,7 +39,8 @@ enum Verb {
     Compare(compare::Compare),
     /// Replay requests on clean and on used instances of an app, and say in which modes it is safe.
     ///
-    /// Ends with 0 if nothing speaks against the mode that its configuration chooses, and with 1 otherwise.
+    /// Ends with 0 if nothing speaks against the mode that its configuration chooses, and with 1 otherwise, or if that is
+    /// one in which state is kept and no request was answered.
     Audit(audit::Audit),
     // In no list of verbs, for nobody types it.
     #[command(hide = true)]
