@@ -292,8 +292,9 @@ async fn a_wrong_ready_descriptor_is_a_failure() {
 async fn json_logs_are_json_lines_and_the_access_log_has_one_for_each_request() {
     let place = Place::new();
     place.app("shop", "hello");
+    place.app("bad", "trapper");
     let server = place.serve(&["--log-json", "--log-access"], &[]).await;
-    for path in ["/shop", "/shop?n=2", "/nowhere"] {
+    for path in ["/shop", "/shop?n=2", "/nowhere", "/bad"] {
         server.get(path).await;
     }
     let (code, log) = server.stop().await;
@@ -305,14 +306,20 @@ async fn json_logs_are_json_lines_and_the_access_log_has_one_for_each_request() 
     assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()));
     let access: Vec<_> = lines.iter().filter(|line| line["target"] == "access").collect();
     let seen: Vec<_> = access.iter().map(|line| (&line["path"], &line["status"], &line["app"])).collect();
-    let expected: [(Value, Value, Value); 3] = [
+    let expected: [(Value, Value, Value); 4] = [
         ("/shop".into(), 200.into(), "shop".into()),
         ("/shop".into(), 200.into(), "shop".into()),
         ("/nowhere".into(), 404.into(), "-".into()),
+        ("/bad".into(), 500.into(), "bad".into()),
     ];
     assert_eq!(seen, expected.iter().map(|(a, b, c)| (a, b, c)).collect::<Vec<_>>());
     assert_eq!((&access[0]["method"], &access[0]["bytes"]), (&"GET".into(), &20.into()));
     assert_eq!(access[0]["complete"], true);
+    // Whatever is said of a request has its id by one name.
+    let failure = lines.iter().find(|line| line["target"] == "hostler::server::reply").expect("a warning");
+    assert_eq!(failure["request_id"], access[3]["request_id"], "{failure}");
+    let said = lines.iter().find(|line| line["target"] == "guest").expect("the guest's last words");
+    assert_eq!(said["request_id"], access[3]["request_id"], "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
