@@ -34,6 +34,8 @@ enum Verb {
     /// Serve a folder of apps over HTTP.
     Serve(serve::Serve),
     /// Check the configuration and all apps of a folder without serving them.
+    ///
+    /// Ends with 0 if nothing is wrong, with 78 if the configuration or an app is, and with 1 if there is no such folder.
     Check(check::Check),
     /// Run an app in each mode beside a native server, and show what each mode costs and brings.
     Compare(compare::Compare),
@@ -49,7 +51,8 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Put an app into the folder as a whole, and wait until a running host says that it is live, or why not.
     ///
-    /// Ends with 0 if it is live, 1 if it is not, and 3 if it was put in place but no host runs.
+    /// Ends with 0 if it is live, 1 if it is not, 3 if it was put in place but no host runs, and 78 if the operator's
+    /// configuration is wrong.
     Deploy(deploy::Deploy),
     /// Show the releases of an app that a running host keeps.
     Releases(releases::Releases),
