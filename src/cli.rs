@@ -34,12 +34,15 @@ enum Verb {
     /// Serve a folder of apps over HTTP.
     Serve(serve::Serve),
     /// Check the configuration and all apps of a folder without serving them.
+    ///
+    /// Ends with 0 if nothing is wrong, with 78 if the configuration or an app is, and with 1 if there is no such folder.
     Check(check::Check),
     /// Run an app in each mode beside a native server, and show what each mode costs and brings.
     Compare(compare::Compare),
     /// Replay requests on clean and on used instances of an app, and say in which modes it is safe.
     ///
-    /// Ends with 0 if nothing speaks against the mode that its configuration chooses, and with 1 otherwise.
+    /// Ends with 0 if nothing speaks against the mode that its configuration chooses, and with 1 otherwise, or if that is
+    /// one in which state is kept and no request was answered.
     Audit(audit::Audit),
     // In no list of verbs, for nobody types it.
     #[command(hide = true)]
@@ -48,13 +51,16 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Put an app into the folder as a whole, and wait until a running host says that it is live, or why not.
     ///
-    /// Ends with 0 if it is live, 1 if it is not, and 3 if it was put in place but no host runs.
+    /// Ends with 0 if it is live, 1 if it is not, 3 if it was put in place but no host runs, and 78 if the operator's
+    /// configuration is wrong.
     Deploy(deploy::Deploy),
     /// Show the releases of an app that a running host keeps.
     Releases(releases::Releases),
     /// Have a running host return to a release before; the app stays so until its file changes.
     Rollback(rollback::Rollback),
-    /// Have a running host build an app's present files anew; a pause after failures is over at once.
+    /// Have a running host build an app's present files anew, or what it was rolled back to.
+    ///
+    /// A pause after failures is over at once.
     Restart(restart::Restart),
 }
 

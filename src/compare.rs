@@ -77,7 +77,7 @@ pub struct Options {
     /// Other people's servers to put beside ours.
     pub against: Vec<Other>,
     pub connections: usize,
-    /// How long all of it may take.
+    /// About how long the measuring takes; starting the servers comes on top.
     pub duration: Duration,
     pub modes: Vec<Variant>,
     /// The cores of the servers; half of them if not given.

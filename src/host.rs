@@ -126,7 +126,7 @@ impl Host {
         let address = listener.local_addr();
         let (limits, cores) = (compile::Limits::of(&config.compile, cpus), budget.cores().clone());
         let compiler = Arc::new(Compiler::new(compile, limits, move || cores.lane().has_work()));
-        let store = Store::of(&config.apps).context("name another place with state_dir under [apps]")?;
+        let store = Store::of(&config.apps)?;
         let store = store.map(Arc::new);
         let (orders, incoming) = orders::channel();
         let admin = AdminHandler::new(

@@ -55,6 +55,8 @@ pub enum CheckError {
     /// It says nothing about the instance: the machine was busy.
     #[error("the canary was too slow: {0}")]
     Slow(String),
+    #[error("no canary was looked at in this time")]
+    Nothing,
     #[error("the canary ended otherwise than it was told, which was that it {}", .0.as_str())]
     Disobeyed(Ending),
 }

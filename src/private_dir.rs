@@ -19,7 +19,7 @@ const TEMP_PREFIX: &str = "tmp-";
 /// Why a directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirError {
-    #[error("{0}")]
+    #[error(transparent)]
     Open(#[from] io::Error),
     #[error("it belongs to user {owner}, but this is user {us}")]
     Owner { owner: u32, us: u32 },
@@ -65,6 +65,31 @@ impl PrivateDir {
             return Err(DirError::NoProc);
         }
         Ok(dir)
+    }
+
+    /// What [`PrivateDir::open`] would say of the directory, which is not made if there is none: then it is `None`, and its
+    /// place one where this user could make it.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn check(path: &Path) -> Result<Option<PrivateDir>, DirError> {
+        match path.metadata() {
+            Ok(_) => return PrivateDir::open(path).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        let above = |folder: &&Path| !folder.as_os_str().is_empty() && folder.exists();
+        let parent = path.ancestors().find(above).unwrap_or(Path::new("."));
+        can_be_written(parent)?;
+        Ok(None)
+    }
+
+    /// Whether files can be put into it, without doing so.
+    ///
+    /// # Errors
+    /// Why they can't.
+    pub fn can_be_written(&self) -> io::Result<()> {
+        can_be_written(&self.at("."))
     }
 
     /// Opens a file for reading, without following a link and without waiting for what is no file.
@@ -171,6 +196,14 @@ impl PrivateDir {
     fn at(&self, name: impl AsRef<OsStr>) -> PathBuf {
         Path::new("/proc/self/fd").join(self.handle.as_raw_fd().to_string()).join(name.as_ref())
     }
+}
+
+fn can_be_written(folder: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    if !folder.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 /// A file that is being written. Unless it was renamed it is removed on drop.

@@ -8,7 +8,7 @@ use crate::isolation::record::State;
 type Read = fn(&AppStatus) -> u64;
 
 /// The counters and gauges of each app: name, type, help, and how it is read.
-const APP_METRICS: [(&str, &str, &str, Read); 32] = [
+const APP_METRICS: [(&str, &str, &str, Read); 33] = [
     ("requests_total", "counter", "Requests routed to the app", |app| app.requests.requests),
     ("responses_2xx_total", "counter", "Responses of that class", |app| app.requests.responses_2xx),
     ("responses_3xx_total", "counter", "Responses of that class", |app| app.requests.responses_3xx),
@@ -47,7 +47,10 @@ const APP_METRICS: [(&str, &str, &str, Read); 32] = [
         instances(app, |stats| stats.running as u64)
     }),
     ("requests_refused_total", "counter", "Requests for which there was no room", |app| {
-        instances(app, |stats| stats.refused + stats.timed_out)
+        instances(app, |stats| stats.refused)
+    }),
+    ("requests_timed_out_total", "counter", "Requests that waited for one for queue_timeout", |app| {
+        instances(app, |stats| stats.timed_out)
     }),
     ("requests_shed_total", "counter", "Requests refused in an overload, after a short wait", |app| {
         instances(app, |stats| stats.shed)

@@ -46,6 +46,8 @@ impl Report {
                 Some((at, format!("it takes longer than the request_timeout of {after:?}")))
             }
         });
+        let failing: Vec<_> = failing.collect();
+        let is_answered = failing.len() < clean.0.len();
         Report {
             app: subject.name().to_owned(),
             kind: subject.kind(),
@@ -56,9 +58,9 @@ impl Report {
                 .map(|asked| format!("{} {}", asked.method, asked.path))
                 .collect(),
             varying: outcomes().filter(|(_, expected)| expected.varies).map(|(at, _)| at).collect(),
-            failing: failing.collect(),
+            failing,
             asked: [&kept, &at_once].into_iter().flatten().map(|used| used.asked).sum(),
-            modes: judge(subject.kind(), kept.as_ref(), at_once.as_ref()),
+            modes: judge(subject.kind(), is_answered, kept.as_ref(), at_once.as_ref()),
         }
     }
 
@@ -130,6 +132,9 @@ impl fmt::Display for Report {
                 Verdict::Unsafe { finding } => {
                     write!(f, "NOT SAFE: ")?;
                     self.write_finding(f, finding)?;
+                }
+                Verdict::Untested => {
+                    writeln!(f, "not tested: no request is answered by a clean instance, so ask others")?;
                 }
                 Verdict::Impossible { why } => writeln!(f, "impossible: {why}")?,
             }

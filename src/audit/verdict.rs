@@ -16,6 +16,8 @@ pub enum Verdict {
     NothingFound { growth: Growth },
     /// One saw what another had left, or was not answered for it.
     Unsafe { finding: Finding },
+    /// No request was answered by clean instances: that used ones don't, either, says nothing.
+    Untested,
     /// This kind of app can't run in it.
     Impossible { why: String },
 }
@@ -35,10 +37,16 @@ impl Verdict {
     }
 }
 
-/// Judges all modes. `None`: the app can't run like that.
-pub(super) fn judge(kind: Kind, kept: Option<&Used>, at_once: Option<&Used>) -> Vec<Judged> {
+/// Judges all modes. `is_answered`: by clean instances, at least one of the requests. `None`: the app can't run like that.
+pub(super) fn judge(
+    kind: Kind,
+    is_answered: bool,
+    kept: Option<&Used>,
+    at_once: Option<&Used>,
+) -> Vec<Judged> {
     let of = |used: Option<&Used>| match used {
         Some(Used { finding: Some(finding), .. }) => Verdict::Unsafe { finding: finding.clone() },
+        Some(_) if !is_answered => Verdict::Untested,
         Some(Used { growth, .. }) => Verdict::NothingFound { growth: *growth },
         None => Verdict::Clean,
     };
@@ -75,7 +83,7 @@ mod tests {
     }
 
     fn good(kind: Kind, kept: Option<&Used>, at_once: Option<&Used>) -> Vec<Mode> {
-        let judged = judge(kind, kept, at_once);
+        let judged = judge(kind, true, kept, at_once);
         judged.iter().filter(|judged| judged.verdict.is_good()).map(|judged| judged.mode).collect()
     }
 
@@ -90,5 +98,20 @@ mod tests {
         assert_eq!(good(Kind::Http03, Some(&nothing), Some(&nothing)), Mode::ALL);
         assert_eq!(good(Kind::Http03, Some(&nothing), Some(&at_once)), [&clean[..], &[Mode::Kept]].concat());
         assert_eq!(good(Kind::Http03, Some(&found), Some(&nothing)), clean);
+    }
+
+    #[test]
+    fn what_clean_instances_never_answer_tests_no_mode_in_which_state_is_kept() {
+        let (nothing, found) = (used(false, Order::Given), used(true, Order::Given));
+        let verdicts = |kept: &Used| {
+            let judged = judge(Kind::Http03, false, Some(kept), Some(&nothing));
+            judged.into_iter().map(|judged| judged.verdict).collect::<Vec<_>>()
+        };
+        let [kept, resident] = [Verdict::Untested, Verdict::Untested];
+        assert_eq!(verdicts(&nothing), [Verdict::Clean, Verdict::Clean, Verdict::Clean, kept, resident]);
+        assert!(
+            matches!(verdicts(&found)[3], Verdict::Unsafe { .. }),
+            "a used one answers what no clean one does"
+        );
     }
 }

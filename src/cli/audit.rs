@@ -21,7 +21,7 @@ use crate::recording::Taken;
 pub struct Audit {
     /// The app: its name in the folder of apps, or a .wasm file.
     app: String,
-    /// The folder of apps [default: apps].
+    /// The folder of apps [default: that of the configuration].
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
     /// The operator's configuration file [default: hostler.toml, if there is one].

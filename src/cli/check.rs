@@ -8,11 +8,12 @@ use clap::Args;
 
 use super::Exit;
 use super::settings::{self, CommonArgs};
-use crate::config::{self, Policy};
-use crate::deploy::builder;
+use crate::config::{HostConfig, Policy};
 use crate::deploy::read::{Reading, read};
 use crate::deploy::scan::{Found, Limits, scan};
-use crate::engine::EngineSettings;
+use crate::deploy::store::Store;
+use crate::deploy::{DeployError, builder};
+use crate::engine::{CodeCache, EngineSettings};
 use crate::host::Host;
 use crate::isolation::{Effort, check};
 use crate::logging::path_text;
@@ -30,7 +31,7 @@ pub struct Check {
     isolation: bool,
     /// How long to check that.
     #[arg(long, value_name = "DURATION", requires = "isolation", default_value = "2s",
-          value_parser = config::units::parse_duration)]
+          value_parser = settings::a_second_at_least)]
     time: Duration,
     /// Check a setting that is unsafe on this Wasmtime, and that no host is run with: to see that the check finds it.
     #[arg(long, hide = true, requires = "isolation")]
@@ -54,7 +55,7 @@ impl Check {
                 return Ok(Exit::Failed);
             }
         };
-        let mut problems = Vec::new();
+        let mut problems = folders(&config);
         for problem in &state.problems {
             problems.push(format!("{}: {}", path_text(&problem.path), problem.trouble));
         }
@@ -96,6 +97,14 @@ impl Check {
 /// Bytes of each memory that are kept resident to show what a scan for touched pages misses.
 const MUCH_RESIDENT: usize = 4 << 20;
 
+/// What is wrong with the folders that a start opens, as far as it can be told without changing them.
+fn folders(config: &HostConfig) -> Vec<String> {
+    let cache = CodeCache::check(&config.cache.dir).map_err(|error| error.to_string());
+    let state = config.apps.state_dir.as_deref().map_or(Ok(()), Store::check);
+    let state = state.map_err(|error| error.to_string());
+    [cache, state].into_iter().filter_map(Result::err).collect()
+}
+
 /// An app by its name and file.
 type Named = (String, String);
 
@@ -117,7 +126,9 @@ fn check_app(policy: &Policy, name: &str, found: &Found) -> Result<(String, Rout
         policy.app_config(name, text).map_err(|found| problems.extend(found.iter().map(ToString::to_string)));
     let checked = prepare::check(&files.wasm).map_err(|refusal| problems.push(format!("{file}: {refusal}")));
     let (Ok(config), Ok(checked)) = (config, checked) else { return Err(problems) };
-    let mount = builder::mount(name, &config).map_err(|error| vec![format!("{file}: {error}")])?;
+    let refused = |error: DeployError| vec![format!("{file}: {error}")];
+    builder::check_kind(&config, checked.kind).map_err(refused)?;
+    let mount = builder::mount(name, &config).map_err(refused)?;
     let line = format!("{name}: {file}, {}, {}", checked.kind, config.mode);
     Ok((line, Route { hosts: config.hosts, mount, target: (name.to_owned(), file) }))
 }

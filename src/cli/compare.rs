@@ -12,10 +12,9 @@ use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Exit;
+use super::{Exit, settings};
 use crate::compare::{self, Asked, Cores, Options, Other, Rate, Report, Variant, requests};
-use crate::config::HOST_FILE;
-use crate::config::units::parse_duration;
+use crate::config::Overrides;
 use output::Output;
 
 #[derive(Debug, Args)]
@@ -23,11 +22,11 @@ pub struct Compare {
     /// The app: its name in the folder of apps, or a .wasm file.
     #[arg(required_unless_present = "native_server")]
     app: Option<String>,
-    /// The folder of apps.
-    #[arg(long, value_name = "DIR", env = "HOSTLER_FOLDER", default_value = "apps")]
-    folder: PathBuf,
+    /// The folder of apps [default: that of the configuration].
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
     /// The operator's configuration file [default: hostler.toml, if there is one].
-    #[arg(long, value_name = "FILE", env = "HOSTLER_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Path and query below the app.
     #[arg(long, default_value = "/", value_parser = requests::path)]
@@ -58,8 +57,8 @@ pub struct Compare {
     /// Requests under way at once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
-    /// How long all of it may take.
-    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration)]
+    /// About how long the measuring takes; starting the servers comes on top.
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = settings::a_second_at_least)]
     duration: Duration,
     /// The modes to compare, or all; those that the app can't run in are named with the reason.
     ///
@@ -96,7 +95,13 @@ impl Compare {
         // Before all the measuring, so that what can't be written is known in time.
         let html = self.html.as_deref().map(Output::open).transpose()?;
         let csv = self.csv.as_deref().map(Output::open).transpose()?;
-        let options = self.options()?;
+        let overrides =
+            Overrides { folder: self.folder.clone(), config: self.config.clone(), ..Overrides::default() };
+        let (config, file) = match settings::load_with_file(overrides) {
+            Ok(((config, _), file)) => (config, file),
+            Err(problems) => return Ok(settings::report(&problems)),
+        };
+        let options = self.options(config.apps.folder, file)?;
         // One thread: the load has its own, and processes must be started by a thread that stays.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(until_interrupted(&options))?;
@@ -110,9 +115,8 @@ impl Compare {
         Ok(Exit::Success)
     }
 
-    fn options(self) -> anyhow::Result<Options> {
+    fn options(self, folder: PathBuf, config: Option<PathBuf>) -> anyhow::Result<Options> {
         let app = self.app.context("name an app")?;
-        let in_use = PathBuf::from(HOST_FILE);
         let mut modes = Vec::new();
         for mode in self.modes.iter().flat_map(|modes| modes.0.iter()) {
             if !modes.contains(mode) {
@@ -133,8 +137,8 @@ impl Compare {
         };
         Ok(Options {
             app,
-            folder: self.folder,
-            config: self.config.or_else(|| in_use.exists().then_some(in_use)),
+            folder,
+            config,
             requests,
             rate: self.rate,
             against: self.against,
@@ -181,11 +185,6 @@ fn versions() -> Vec<String> {
 fn locked_version<'l>(lock: &'l str, name: &str) -> Option<&'l str> {
     let entry = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""))?.1;
     Some(entry.split_once('"')?.0)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    if duration < Duration::from_secs(1) { Err("a second at least".to_owned()) } else { Ok(duration) }
 }
 
 /// Some modes, or one.

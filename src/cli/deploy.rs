@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use http::Method;
 use serde::Deserialize;
@@ -18,9 +18,9 @@ use serde::Deserialize;
 use super::Exit;
 use super::admin::{self, AdminArgs, NoHost};
 use super::settings;
-use crate::config::{LARGEST_APP_FILE, Policy};
+use crate::config::{LARGEST_APP_FILE, Policy, Problem};
 use crate::deploy::orders::Obeyed;
-use crate::deploy::{AppName, MAX_APP_SIZE};
+use crate::deploy::{AppName, DeployError, MAX_APP_SIZE, builder};
 use crate::prepare::{self, Digest};
 
 #[derive(Debug, Args)]
@@ -50,7 +50,13 @@ struct Status {
 struct App {
     name: AppName,
     wasm: Vec<u8>,
-    config: Option<Vec<u8>>,
+    config: Option<Config>,
+}
+
+/// The app's own config, and the file that it was read from.
+struct Config {
+    file: PathBuf,
+    bytes: Vec<u8>,
 }
 
 /// Where it belongs.
@@ -80,7 +86,7 @@ impl Deploy {
         let is_running = is_running(listener, &real)?;
         // In this order: code that has just come is never seen with the config before.
         if let Some(config) = &app.config {
-            put(&place.config, config)?;
+            put(&place.config, &config.bytes)?;
         }
         put(&place.wasm, &app.wasm)?;
         if !is_running {
@@ -104,28 +110,52 @@ impl Deploy {
             }
         };
         let beside = Some(self.file.with_extension("toml")).filter(|beside| beside.is_file());
-        let largest = u64::try_from(LARGEST_APP_FILE).unwrap_or(u64::MAX);
-        let config = self.app_config.clone().or(beside).map(|file| read(&file, largest)).transpose()?;
+        let config = self.app_config.clone().or(beside);
+        let config = config.map(Config::read).transpose()?;
         Ok(App { name: admin::app_name(&name)?, wasm, config })
     }
 }
 
 impl App {
-    /// What the host would refuse is not put in place at all.
+    /// What the host would refuse is not put in place at all, as far as it can be told here.
     fn check(&self, policy: Option<&Policy>, place: &Place) -> anyhow::Result<()> {
-        if let Err(refusal) = prepare::check(&self.wasm) {
-            bail!("{} is not deployed: {refusal}", self.name);
-        }
-        if let Some(config) = &self.config {
-            let text = std::str::from_utf8(config).context("the app's config is not valid UTF-8")?;
-            let file = Some((&*place.config, text));
-            let judged = policy.map(|policy| policy.app_config(self.name.as_str(), file));
-            if let Some(Err(problems)) = judged {
-                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                bail!("{} is not deployed: {}", self.name, problems.join("; "));
-            }
-        }
-        Ok(())
+        self.judge(policy, place).map_err(|error| anyhow!("{} is not deployed: {error}", self.name))
+    }
+
+    /// Without the host's policy, what it may have set and granted speaks for the app.
+    fn judge(&self, policy: Option<&Policy>, place: &Place) -> Result<(), DeployError> {
+        let checked = prepare::check(&self.wasm)?;
+        let there = Config::there(place);
+        let config = self.config.as_ref().or(there.as_ref());
+        let file =
+            config.map(Config::text).transpose().map_err(|problem| DeployError::Config(vec![problem]))?;
+        let name = self.name.as_str();
+        let judged = match policy {
+            Some(policy) => policy.app_config(name, file),
+            None => Policy::of_any_operator(name, file),
+        };
+        let config = judged.map_err(DeployError::Config)?;
+        builder::check_kind(&config, checked.kind)?;
+        builder::mount(name, &config).map(drop)
+    }
+}
+
+impl Config {
+    fn read(file: PathBuf) -> anyhow::Result<Config> {
+        let largest = u64::try_from(LARGEST_APP_FILE).unwrap_or(u64::MAX);
+        let bytes = read(&file, largest)?;
+        Ok(Config { file, bytes })
+    }
+
+    /// The one that is in its place already, which stays if there is no other.
+    fn there(place: &Place) -> Option<Config> {
+        Config::read(place.config.clone()).ok()
+    }
+
+    /// Its name as the user knows it, and its text.
+    fn text(&self) -> Result<(&Path, &str), Problem> {
+        let text = std::str::from_utf8(&self.bytes);
+        Ok((&self.file, text.map_err(|_| Problem::of_file(&self.file, "not UTF-8 text"))?))
     }
 }
 
@@ -163,11 +193,15 @@ fn await_live(listener: SocketAddr, app: &App, place: &Place) -> anyhow::Result<
     let App { name, wasm, config } = app;
     let mut path = format!("{}?wasm={}", admin::path_of(name, "deployed"), Digest::of(wasm));
     // One that was there before belongs to the app as well.
-    let config = config.clone().map_or_else(|| fs::read(&place.config).ok(), Some);
-    if let Some(config) = config {
-        path += &format!("&config={}", Digest::of(&config));
+    let there = Config::there(place);
+    if let Some(config) = config.as_ref().or(there.as_ref()) {
+        path += &format!("&config={}", Digest::of(&config.bytes));
     }
     match admin::ask::<Obeyed>(listener, Method::POST, &path)? {
+        // Somebody else's may be in its place by now.
+        Err(reason) if fs::read(&place.wasm).is_ok_and(|there| there == *wasm) => {
+            bail!("{name} is in its place at {}, but not live: {reason}", place.wasm.display())
+        }
         Err(reason) => bail!("{name} is not live: {reason}"),
         Ok(Obeyed { already: true, release, url, .. }) => {
             println!("{name} is already live at {url}: release {release} has the same bytes");

@@ -39,6 +39,8 @@ enum Rewind {
     Impossible(String),
 }
 
+const ONCE: &str = "it is a command: each instance is run once";
+
 impl Inspect {
     pub fn run(self) -> anyhow::Result<Exit> {
         let bytes =
@@ -47,8 +49,12 @@ impl Inspect {
             Ok(checked) => {
                 let kind = checked.kind;
                 let modes = Mode::ALL.into_iter().filter(|mode| mode.check(checked.kind).is_ok()).collect();
-                let report =
-                    Report { checked, modes, rewind: Rewind::of(&bytes), preload: Keeping::of(kind, &bytes) };
+                let report = Report {
+                    checked,
+                    modes,
+                    rewind: Rewind::of(kind, &bytes),
+                    preload: Keeping::of(kind, &bytes),
+                };
                 match self.json {
                     true => println!("{}", serde_json::to_string_pretty(&report)?),
                     false => println!("{report}"),
@@ -82,8 +88,9 @@ impl Keeping {
 }
 
 impl Rewind {
-    fn of(bytes: &[u8]) -> Rewind {
+    fn of(kind: Kind, bytes: &[u8]) -> Rewind {
         match prepare::for_rewind(bytes) {
+            _ if kind.is_command() => Rewind::Impossible(ONCE.to_owned()),
             Ok(instrumented) => Rewind::Possible(instrumented.manifest),
             Err(reason) => Rewind::Impossible(reason.to_string()),
         }

@@ -195,11 +195,14 @@ fn grants(root: &mut Table<'_>) -> BTreeMap<String, Grant> {
     grants
 }
 
+/// What comes before the keys of `[defaults]` in messages.
+const DEFAULTS: &str = "defaults.";
+
 /// What the operator gives to apps must fit together and into the pool.
 fn check_numbers(doc: &Document<'_>, policy: &Policy) {
     let grants = policy.grants.iter();
     let grants = grants.map(|(name, grant)| (format!("grants.\"{name}\"."), &grant.limits));
-    for (prefix, limits) in grants.chain([(String::new(), &policy.defaults.limits)]) {
+    for (prefix, limits) in grants.chain([(DEFAULTS.to_owned(), &policy.defaults.limits)]) {
         for rule in &RULES {
             let pool = policy.whole_pool(rule.limit);
             if let Some(given) = limits.get(rule.limit)
@@ -222,7 +225,7 @@ fn check_order(doc: &Document<'_>, prefix: &str, limits: &Numbers<Option<Given<u
     // A grant without the one number leaves it to [defaults].
     let most = match most {
         Some(most) => most.value,
-        None if prefix.is_empty() => default,
+        None if prefix == DEFAULTS => default,
         None => return,
     };
     if *least > most {

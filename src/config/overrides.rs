@@ -101,7 +101,8 @@ impl Overrides {
     }
 }
 
-const NAMES: [&str; 12] = [
+/// All variables, in the order of their names.
+pub(super) const NAMES: [&str; 12] = [
     "HOSTLER_ADMIN",
     "HOSTLER_CACHE_DIR",
     "HOSTLER_CONFIG",

@@ -39,11 +39,27 @@ impl Policy {
     /// An app's effective settings. `app` is its name (`shop`, `api/v1`), `file` the name and text of its own file,
     /// if it has one. More than is granted is a problem that says what the operator would have to write.
     pub fn app_config(&self, app: &str, file: Option<(&Path, &str)>) -> Result<AppConfig, Vec<Problem>> {
+        self.judge(app, file, true)
+    }
+
+    /// The settings that an app's own file asks for, where it is not known what the operator set: wrong keys and values
+    /// are problems, and all that could be granted is taken to be.
+    pub fn of_any_operator(app: &str, file: Option<(&Path, &str)>) -> Result<AppConfig, Vec<Problem>> {
+        Policy::default().judge(app, file, false)
+    }
+
+    fn judge(
+        &self,
+        app: &str,
+        file: Option<(&Path, &str)>,
+        is_known: bool,
+    ) -> Result<AppConfig, Vec<Problem>> {
         let (path, text) = file.unwrap_or((Path::new(HOST_FILE), ""));
         let table = reader::parse(path, text, LARGEST_APP_FILE)?;
         let doc = Document::new(path, text);
         let own = Layer::of_app(doc.root("", Some(&table)));
-        let config = Request { policy: self, app, grant: self.grant(app), own: &own, doc: &doc }.judge();
+        let grant = self.grant(app);
+        let config = Request { policy: self, is_known, app, grant, own: &own, doc: &doc }.judge();
         let problems = doc.into_problems();
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -121,6 +137,8 @@ impl Default for Policy {
 /// What one app asks for, and who judges it.
 struct Request<'r> {
     policy: &'r Policy,
+    /// The policy is that of the host. Else nothing follows from what it sets or leaves out.
+    is_known: bool,
     app: &'r str,
     grant: Option<(&'r str, &'r Grant)>,
     own: &'r Layer,
@@ -195,7 +213,9 @@ impl Request<'_> {
             let message = format!("{mode} is not among the modes of [grants.\"{name}\"]: {granted}");
             self.doc.problem("mode", own.map(|given| given.at), message);
         }
-        self.check_keys(mode);
+        if own.is_some() || self.is_known {
+            self.check_keys(mode);
+        }
         mode
     }
 
@@ -281,7 +301,7 @@ impl Request<'_> {
         let place = |number| self.own.limits.get(number).as_ref().map(|given: &Given<u64>| given.at);
         let at = place(Number::ConnectionsPerInstance);
         if connections == UNBOUNDED {
-            if at.is_some() {
+            if at.is_some() && self.is_known {
                 let message = "there is no number of backend_connections to be divided by it, so set that or leave \
                                this key out";
                 self.doc.problem("connections_per_instance", at, message);
@@ -308,6 +328,9 @@ impl Request<'_> {
         let asked = given.value;
         if asked == UNBOUNDED && rule.bounds.unbounded == Some(AUTO) {
             return edge;
+        }
+        if !self.is_known {
+            return asked;
         }
         let show = |value| rule.bounds.show(value);
         let than = if rule.floor { "less" } else { "more" };
@@ -386,6 +409,9 @@ impl Request<'_> {
 
     /// More than is granted: says what the operator would have to write, and where.
     fn refuse(&self, key: &str, at: Option<Position>, what: &str, line: &str) {
+        if !self.is_known {
+            return;
+        }
         let grant = self.grant.map_or(self.app, |(name, _)| name);
         let advice = format!("the operator can allow it with {line} under [grants.\"{}\"]", quoted(grant));
         self.doc.problem(key, at, format!("{what}; {advice} in {HOST_FILE}"));

@@ -12,8 +12,8 @@ pub struct Problem {
     pub file: Option<PathBuf>,
     /// None if the problem is of the whole file, or of no file.
     pub position: Option<Position>,
-    /// The key as its table names it (`server.listen`, `outbound.allow`; the keys of an app are named alike in its
-    /// own file and in `[defaults]`), or the environment variable; empty if it is no key's.
+    /// The key with its table (`server.listen`, `defaults.mode`; in an app's own file `outbound.allow`), or the
+    /// environment variable; empty if it is no key's.
     pub key: String,
     pub message: String,
 }

@@ -182,11 +182,7 @@ impl<'d> Table<'d> {
     /// A table with keys of its own, which may be missing; `kind` names them all in advice.
     pub fn table(&mut self, key: &'static str, kind: &'static str) -> Table<'d> {
         let entries = self.entries_of(key);
-        let prefix = match key {
-            // An app's keys are named alike in its own file and here.
-            "defaults" => String::new(),
-            _ => self.named(key) + ".",
-        };
+        let prefix = self.named(key) + ".";
         Table { doc: self.doc, kind, prefix, entries, names: Vec::new() }
     }
 

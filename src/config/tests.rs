@@ -86,6 +86,18 @@ fn the_example_has_every_key_there_is() {
 }
 
 #[test]
+fn the_example_has_every_variable_there_is() {
+    let words = EXAMPLE.split_whitespace().filter(|word| word.starts_with("HOSTLER_") && word.len() > 8);
+    let shown = words.collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(shown.into_iter().collect::<Vec<_>>(), overrides::NAMES);
+    for name in overrides::NAMES {
+        let problems =
+            variables(&[(name, "")]).map_or_else(|problems| super::tests::shown(&problems), |_| Vec::new());
+        assert!(!problems.join("").contains("unknown variable"), "{problems:?}");
+    }
+}
+
+#[test]
 fn the_app_in_the_example_is_within_its_grant() {
     let text = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#|")).collect::<Vec<_>>().join("\n");
     let config = app(EXAMPLE, "shop", &text);

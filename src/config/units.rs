@@ -22,7 +22,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         Ok(bytes) => Ok(bytes),
         Err(Wrong::NoUnit) => text.parse().map_err(|_| "too large to count".to_owned()),
         Err(Wrong::Unit(unit)) => {
-            Err(format!("unknown unit {unit:?}, use B, KiB, MiB or GiB, for example \"64MiB\""))
+            Err(format!("unknown unit {unit:?}, use B, KiB, MiB, GiB or TiB, for example \"64MiB\""))
         }
         Err(Wrong::Number) => {
             Err("not a size, write a whole number and a unit, for example \"64MiB\" or \"1GiB\"".to_owned())
@@ -122,8 +122,9 @@ mod tests {
         {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        let unit =
-            |unit: &str| format!("unknown unit \"{unit}\", use B, KiB, MiB or GiB, for example \"64MiB\"");
+        let unit = |unit: &str| {
+            format!("unknown unit \"{unit}\", use B, KiB, MiB, GiB or TiB, for example \"64MiB\"")
+        };
         for (text, wrong) in [("64MB", "MB"), ("64M", "M"), ("64mib", "mib")] {
             assert_eq!(parse_size(text), Err(unit(wrong)), "{text}");
         }

@@ -22,7 +22,7 @@ use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, LinkedCode, MakeError};
 use crate::metrics::{AppCounters, ReleaseCounters};
 use crate::pool::{Budget, PolicyError, Pool, PrewarmError};
-use crate::prepare::preload::{Preload, Verdict};
+use crate::prepare::preload::Verdict;
 use crate::prepare::{self, Checked, Kind, Refusal};
 use crate::public::{Copies, Manifest};
 use crate::registry::{Registry, Starting};
@@ -166,10 +166,11 @@ impl Builder {
         self.registry.expect([(app.clone(), starting)]);
         // Without the validator, which is the compiler's: an artifact in the code cache is of bytes that passed it.
         let checked = prepare::check_known(&wasm)?;
-        config.mode.check(checked.kind)?;
+        check_kind(&config, checked.kind)?;
         let engines = self.engines()?;
-        let reset = decide_reset(&config, checked.kind, &engines, choice)?;
-        let mut order = Order { kind: checked.kind, reset, preload: decide_preload(&config, checked.kind)? };
+        let reset = decide_reset(&config, checked.kind, &engines, choice);
+        let preload = config.preloading().map(Arc::new);
+        let mut order = Order { kind: checked.kind, reset, preload };
         let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
         let compile = |order: &Order| self.compile(&engines, order, &wasm, standing, asked.clone());
         let mut preload = None;
@@ -319,6 +320,23 @@ pub fn mount(app: &str, config: &AppConfig) -> Result<Mount, DeployError> {
     })
 }
 
+/// Whether an app of this kind can be what its configuration says: all that can be told without compiling it.
+///
+/// # Errors
+/// [`DeployError::Mode`], [`DeployError::Reset`] or [`DeployError::Preload`]: what was asked for is not for such an app.
+pub fn check_kind(config: &AppConfig, kind: Kind) -> Result<(), DeployError> {
+    config.mode.check(kind)?;
+    // The other modes reset nothing.
+    let is_rewound = config.mode == Mode::Pooled && config.reset == config::Reset::Rewind;
+    if is_rewound && kind != Kind::Http02 {
+        return Err(DeployError::Reset(kind));
+    }
+    if config.preload.is_some() && kind != Kind::Http02 {
+        return Err(DeployError::Preload(kind));
+    }
+    Ok(())
+}
+
 /// What the host may choose where it is left to it how an app's instances are brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
@@ -328,37 +346,16 @@ enum Choice {
     Replace,
 }
 
-/// How the instances of a release are brought back.
-///
-/// # Errors
-/// What was asked for is not for such an app.
-fn decide_reset(
-    config: &AppConfig,
-    kind: Kind,
-    engines: &Engines,
-    choice: Choice,
-) -> Result<Reset, DeployError> {
+/// How the instances of a release are brought back, of an app that can be what its configuration says.
+fn decide_reset(config: &AppConfig, kind: Kind, engines: &Engines, choice: Choice) -> Reset {
     // The other modes reset nothing.
-    if config.mode != Mode::Pooled {
-        return Ok(Reset::Replace);
+    if config.mode != Mode::Pooled || kind != Kind::Http02 {
+        return Reset::Replace;
     }
-    match (config.reset, kind) {
-        (config::Reset::Auto, _) if choice == Choice::Replace => return Ok(Reset::Replace),
-        (config::Reset::Rewind | config::Reset::Auto, Kind::Http02) => {}
-        (config::Reset::Rewind, _) => return Err(DeployError::Reset(kind)),
-        (config::Reset::Replace | config::Reset::Auto, _) => return Ok(Reset::Replace),
-    }
-    Ok(if engines.proves_rewind() { Reset::Rewind } else { Reset::Replace })
-}
-
-/// How a release is preloaded.
-///
-/// # Errors
-/// It was asked for of an app that can't be.
-fn decide_preload(config: &AppConfig, kind: Kind) -> Result<Option<Arc<Preload>>, DeployError> {
-    match config.preloading() {
-        Some(_) if kind != Kind::Http02 => Err(DeployError::Preload(kind)),
-        preload => Ok(preload.map(Arc::new)),
+    match (config.reset, choice) {
+        (config::Reset::Replace, _) | (config::Reset::Auto, Choice::Replace) => Reset::Replace,
+        _ if engines.proves_rewind() => Reset::Rewind,
+        _ => Reset::Replace,
     }
 }
 

@@ -24,7 +24,7 @@ pub enum NameError {
     Hidden,
     #[error("the name is not valid UTF-8; rename it")]
     NotUtf8,
-    #[error("the name contains {}; rename it", .0.escape_default())]
+    #[error("the name contains {}; rename it", shown(*.0))]
     Character(char),
 }
 
@@ -77,6 +77,10 @@ pub(super) fn check_segment(segment: &str) -> Result<(), NameError> {
     }
 }
 
+fn shown(c: char) -> String {
+    if c == ' ' { "a blank".to_owned() } else { c.escape_default().to_string() }
+}
+
 fn refused(c: char) -> bool {
     // Characters that take no room or turn the text around.
     let unseen = ['\u{200b}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2060}'..='\u{2069}'];
@@ -111,8 +115,10 @@ mod tests {
 
     #[test]
     fn a_refusal_shows_the_character_escaped() {
-        let error = AppName::parse("a\nb").map_err(|error| error.to_string());
-        assert_eq!(error, Err("the name contains \\n; rename it".to_owned()));
+        for (name, shown) in [("a\nb", "\\n"), ("a b", "a blank"), ("a\u{a0}b", "\\u{a0}"), ("a%b", "%")] {
+            let error = AppName::parse(name).map_err(|error| error.to_string());
+            assert_eq!(error, Err(format!("the name contains {shown}; rename it")));
+        }
     }
 
     #[test]

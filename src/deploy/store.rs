@@ -55,10 +55,13 @@ const README: (&str, &[u8]) = (
 /// Why a directory can't be the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("releases can't be kept in {}: {source}", path.display())]
-    Dir { path: PathBuf, source: DirError },
+    #[error("releases can't be kept in {}: {error}", path.display())]
+    Dir { path: PathBuf, error: DirError },
     #[error("releases can't be kept in {}: another host uses it", path.display())]
     InUse { path: PathBuf },
+    /// The operator has named it.
+    #[error("{0}; name another place with state_dir under [apps]")]
+    Named(Box<StoreError>),
 }
 
 /// Why a kept release can't be read.
@@ -120,7 +123,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn open(path: &Path) -> Result<Store, StoreError> {
-        let failed = |source| StoreError::Dir { path: path.to_owned(), source };
+        let failed = |error| StoreError::Dir { path: path.to_owned(), error };
         let dir = PrivateDir::open(path).map_err(failed)?;
         let since = Instant::now();
         while !dir.try_lock().map_err(|error| failed(error.into()))? {
@@ -150,7 +153,7 @@ impl Store {
     /// The place that was named is no good.
     pub fn of(apps: &config::Apps) -> Result<Option<Store>, StoreError> {
         if let Some(dir) = &apps.state_dir {
-            return Store::open(dir).map(Some);
+            return Store::open(dir).map(Some).map_err(|error| StoreError::Named(Box::new(error)));
         }
         // The folder itself is not made: it may be a mount that is yet to come.
         let opened = match apps.folder.is_dir() {
@@ -164,6 +167,17 @@ impl Store {
             );
         };
         Ok(opened.inspect_err(lost).ok())
+    }
+
+    /// Whether the place that the operator has named could be the store, and is neither made nor changed. Another host may
+    /// use it.
+    ///
+    /// # Errors
+    /// It is no good.
+    pub fn check(path: &Path) -> Result<(), StoreError> {
+        let there = PrivateDir::check(path);
+        let checked = there.and_then(|dir| Ok(dir.map_or(Ok(()), |dir| dir.can_be_written())?));
+        checked.map_err(|error| StoreError::Named(Box::new(StoreError::Dir { path: path.to_owned(), error })))
     }
 
     /// What is kept of an app.

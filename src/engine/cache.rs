@@ -26,8 +26,8 @@ use flight::Flights;
 /// Why a directory cannot be the code cache.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    #[error("cannot use the code cache {}: {source}; name another place with `dir` under [cache]", path.display())]
-    Open { path: PathBuf, source: io::Error },
+    #[error("cannot use the code cache {}: {error}; name another place with `dir` under [cache]", path.display())]
+    Open { path: PathBuf, error: io::Error },
     #[error(
         "the code cache {} belongs to user {owner}, but this is user {us}, and what is in it would be run: \
          name another place with `dir` under [cache]",
@@ -48,7 +48,7 @@ impl CacheError {
     fn of(dir: &Path, error: DirError) -> CacheError {
         let path = dir.to_owned();
         match error {
-            DirError::Open(source) => CacheError::Open { path, source },
+            DirError::Open(error) => CacheError::Open { path, error },
             DirError::Owner { owner, us } => CacheError::Owner { path, owner, us },
             DirError::Mode(mode) => CacheError::Mode { path, mode },
             DirError::NoProc => CacheError::NoProc,
@@ -91,7 +91,7 @@ impl CodeCache {
     /// Opens the cache in `dir`, which is made (0700) if there is none, removes what a crash left behind, and keeps it
     /// within `max_size` bytes (passed for a moment by the artifact that is just being stored).
     pub fn open(dir: &Path, max_size: u64) -> Result<CodeCache, CacheError> {
-        let failed = |source| CacheError::Open { path: dir.to_owned(), source };
+        let failed = |error| CacheError::Open { path: dir.to_owned(), error };
         let cache = CodeCache {
             dir: PrivateDir::open(dir).map_err(|error| CacheError::of(dir, error))?,
             max_size,
@@ -104,6 +104,14 @@ impl CodeCache {
         *cache.size.lock() = size;
         debug!(dir = %dir.display(), size, max_size, leftovers, "code cache opened");
         Ok(cache)
+    }
+
+    /// Whether the cache could be opened in `dir`, which is neither made nor changed.
+    ///
+    /// # Errors
+    /// See [`CacheError`].
+    pub fn check(dir: &Path) -> Result<(), CacheError> {
+        PrivateDir::check(dir).map(drop).map_err(|error| CacheError::of(dir, error))
     }
 
     /// The runnable code of checked, prepared `bytes` whose SHA-256 is `digest`: out of the cache, or compiled

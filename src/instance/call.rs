@@ -28,6 +28,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView, p2, p3};
 
 use super::cgi::{self, BadResponse, CgiRequest, Document, Head, Parser};
+use super::limits::name_limit;
 use super::pipe::{PipeReader, pipe};
 use super::state::HostState;
 use super::{Entry, Instance};
@@ -96,14 +97,15 @@ impl Instance {
         store.data_mut().limits.refused = false;
         // The one from its making has passed while it was idle: the guest would be interrupted before it does anything.
         store.set_epoch_deadline(1);
-        match entry {
+        let called = match entry {
             Entry::Http02(proxy) => call_http02(store, proxy, request, answer).await,
             // Boxed, as the next one: the future of the most common kind would else be as large as the largest.
             Entry::Http03(service) => Box::pin(call_http03(store, service, request, answer)).await,
             Entry::CommandModule(_) | Entry::CommandComponent(_) => {
                 Box::pin(self.call_command(request, answer)).await
             }
-        }
+        };
+        called.map_err(|error| name_limit(error, &self.policy.config))
     }
 
     async fn call_command(&mut self, request: GuestRequest, answer: Sender) -> wasmtime::Result<()> {

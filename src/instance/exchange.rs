@@ -367,7 +367,7 @@ impl Exchange {
     fn report(&self, failure: &Failure) {
         self.counters.broken_off(failure);
         tracing::warn!(
-            app = %self.counters.app.app(), request = format_args!("{:016x}", self.request).to_string(),
+            app = %self.counters.app.app(), request_id = format_args!("{:016x}", self.request).to_string(),
             "{failure}"
         );
     }

@@ -1,6 +1,29 @@
 //! Memory and table limits of one instance.
 
 use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTableError;
+use wasmtime_wasi_http::FieldMapError;
+
+use crate::config::AppConfig;
+use crate::config::units::format_size;
+
+/// Names the key of a limit that a guest failed at, where the error by itself tells only what was exhausted.
+pub fn name_limit(error: wasmtime::Error, config: &AppConfig) -> wasmtime::Error {
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(ResourceTableError::Full))
+    };
+    let is_too_big = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(FieldMapError::TotalSizeTooBig))
+    };
+    if error.chain().any(is_full) {
+        error.context(format!("it wanted more than its resource_limit of {}", config.resource_limit))
+    } else if error.chain().any(is_too_big) {
+        let limit = u64::try_from(config.header_limit).unwrap_or(u64::MAX);
+        error.context(format!("it wanted more than its header_limit of {}", format_size(limit)))
+    } else {
+        error
+    }
+}
 
 /// Bounds what an instance may grow to. A refused growth is no error: the guest's `memory.grow` answers -1.
 #[derive(Debug, Clone)]

@@ -89,13 +89,13 @@ impl GuestLog {
         state.lines += 1;
         line.extend_from_slice(&end[..end.len().min(MAX_LINE)]);
         let text = String::from_utf8_lossy(&line);
-        let request = format_args!("{:016x}", self.0.request.load(Relaxed)).to_string();
+        let request_id = format_args!("{:016x}", self.0.request.load(Relaxed)).to_string();
         match stream {
             Stream::Stdout => {
-                tracing::info!(target: "guest", app = %self.0.app, request, "{}", text.escape_debug())
+                tracing::info!(target: "guest", app = %self.0.app, request_id, "{}", text.escape_debug())
             }
             Stream::Stderr => {
-                tracing::warn!(target: "guest", app = %self.0.app, request, "{}", text.escape_debug())
+                tracing::warn!(target: "guest", app = %self.0.app, request_id, "{}", text.escape_debug())
             }
         }
     }
@@ -104,13 +104,13 @@ impl GuestLog {
 impl Drop for Shared {
     fn drop(&mut self) {
         let log = std::mem::take(self.state.get_mut());
-        let request = format!("{:016x}", self.request.load(Relaxed));
+        let request_id = format!("{:016x}", self.request.load(Relaxed));
         for partial in log.partial.iter().filter(|partial| !partial.is_empty()) {
             let text = String::from_utf8_lossy(partial);
-            tracing::info!(target: "guest", app = %self.app, request, "{}", text.escape_debug());
+            tracing::info!(target: "guest", app = %self.app, request_id, "{}", text.escape_debug());
         }
         if log.dropped > 0 {
-            tracing::warn!(target: "guest", app = %self.app, request, dropped = log.dropped, "more lines than log_lines");
+            tracing::warn!(target: "guest", app = %self.app, request_id, dropped = log.dropped, "more lines than log_lines");
         }
     }
 }

@@ -131,8 +131,8 @@ pub async fn check(settings: &EngineSettings, effort: Effort) -> Result<Verdict,
     }
     let compacted = compaction.map(Compaction::end);
     let counts = std::mem::take(&mut *counts.lock());
-    if let (0, Some(error)) = (counts.checked, counts.untold) {
-        return Err(error);
+    if counts.checked == 0 {
+        return Err(counts.untold.unwrap_or(CheckError::Nothing));
     }
     Ok(Verdict {
         settings: settings.to_string(),

@@ -125,9 +125,9 @@ pub fn refuse(refusal: &Refusal, seen: &Seen, detail: bool) -> Response<Response
             ),
         )
         | (false, _) => {
-            tracing::debug!(app, request = id, status = status.as_u16(), "{refusal}");
+            tracing::debug!(app, request_id = id, status = status.as_u16(), "{refusal}");
         }
-        (true, _) => tracing::warn!(app, request = id, status = status.as_u16(), "{refusal}"),
+        (true, _) => tracing::warn!(app, request_id = id, status = status.as_u16(), "{refusal}"),
     }
     if let (Refusal::Guest(failure), Some(release)) = (refusal, &seen.release) {
         release.counters.app.failure(failure);

@@ -45,6 +45,31 @@ async fn status_is_json_of_every_app() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_were_refused_and_that_waited_in_vain_are_counted_apart_as_in_the_status() {
+    let config = "[defaults]\nmax_instances = 1\nqueue_size = 1\nqueue_timeout = \"100ms\"";
+    let host = TestHost::builder().admin().config(config).app("sleeper", "sleeper").start().await;
+    let host = Arc::new(host);
+    let slow = tokio::spawn({
+        let host = host.clone();
+        async move { host.get("/sleeper?ms=2000").await.status }
+    });
+    let stats = || host.app("sleeper").release.expect("a release").instances;
+    host.until("it is under way", || stats().leased == 1).await;
+    assert_eq!(host.get("/sleeper?ms=1").await.status, 504);
+    assert_eq!((stats().refused, stats().timed_out), (0, 1));
+    let metrics = text(host.host().admin_address().expect("an admin listener"), "/metrics").await;
+    for line in [
+        "hostler_requests_timed_out_total{app=\"sleeper\"} 1",
+        "hostler_requests_refused_total{app=\"sleeper\"} 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
+    }
+    assert_eq!(slow.await.expect("no panic"), 200);
+    host.until("the asking task has let go of the host", || Arc::strong_count(&host) == 1).await;
+    host.settled("sleeper").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_in_the_format_of_prometheus() {
     let host = TestHost::builder().admin().app("shop", "hello").app("other", "trapper").start().await;
     host.get("/shop").await;

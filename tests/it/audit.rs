@@ -60,6 +60,14 @@ async fn nothing_is_found_where_there_is_nothing_and_growth_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_answers_nothing_right_is_not_tested() {
+    let report = audit("trapper", "mode = \"kept\"", &[], 1).await;
+    assert_eq!(verdicts(&report), [&CLEAN[..], &["untested", "impossible"]].concat());
+    // A clean instance for each request is safe whatever it does.
+    audit("trapper", "", &[], 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_random_is_not_held_against_an_app_and_its_count_is() {
     let report = audit("canary-p3", "", &[], 0).await;
     assert_eq!(report["varying"], serde_json::json!([0]), "it draws a random number");

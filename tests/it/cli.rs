@@ -67,6 +67,31 @@ async fn a_port_in_use_is_a_failure_that_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_cannot_be_used_is_said_once_by_a_start_and_by_check_and_with_what_to_do_last() {
+    let place = Place::new();
+    place.write("file", "in the way");
+    let cases = [
+        ("HOSTLER_CACHE_DIR", "file", "cannot use the code cache file: ", "`dir` under [cache]"),
+        ("HOSTLER_CACHE_DIR", "file/cache", "cannot use the code cache file/cache: ", "`dir` under [cache]"),
+        ("HOSTLER_STATE_DIR", "file", "releases can't be kept in file: ", "state_dir under [apps]"),
+    ];
+    for (variable, dir, what, advice) in cases {
+        let serve = place.run(&["serve", "--listen", "127.0.0.1:0"], &[(variable, dir)]).await.ended_with(1);
+        let check = place.run(&["check"], &[(variable, dir)]).await.ended_with(78);
+        for run in [serve, check] {
+            let said = run.stderr.lines().last().unwrap_or_default();
+            assert!(said.contains(what), "no {what:?} in {run:?}");
+            assert_eq!(said.matches("os error").count(), 1, "{run:?}");
+            assert!(said.ends_with(&format!("; name another place with {advice}")), "{run:?}");
+        }
+    }
+    // What is not there yet could be made, and is not made by a check.
+    let fresh = [("HOSTLER_CACHE_DIR", "new/cache"), ("HOSTLER_STATE_DIR", "new/state")];
+    place.run(&["check"], &fresh).await.ended_with(0);
+    assert!(!place.at("new").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_says_all_that_is_wrong_at_once() {
     let place = Place::new();
     place.app("good", "hello");
@@ -93,6 +118,35 @@ async fn check_says_all_that_is_wrong_at_once() {
     }
     assert!(run.stdout.contains("good: good.wasm, wasi:http 0.2, pooled\n"), "{run:?}");
     assert!(run.stdout.ends_with("8 problems\n"), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_refuses_what_a_deploy_would_refuse_of_an_app_of_its_kind() {
+    let place = Place::new();
+    let apps = [
+        ("shared", "hello", "mode = \"resident\"", "mode resident gives an instance many requests at once"),
+        ("kept", "cgi-c", "mode = \"kept\"", "mode kept needs instances that go on after a request"),
+        ("loaded", "cgi-c", "preload = \"init\"", "preload is for wasi:http 0.2 apps"),
+        ("rewound", "cgi-c", "reset = \"rewind\"", "reset = \"rewind\" is for wasi:http 0.2 apps"),
+        ("good", "hello", "reset = \"rewind\"\npreload = \"init\"", ""),
+    ];
+    for (name, guest, config, _) in apps {
+        place.app(name, guest);
+        place.write(&format!("apps/{name}.toml"), config);
+    }
+    let run = place.run(&["check"], &[]).await.ended_with(78);
+    for (name, _, _, why) in apps.into_iter().filter(|(.., why)| !why.is_empty()) {
+        assert!(run.stderr.contains(&format!("{name}.wasm: {why}")), "no {why:?} in {run:?}");
+    }
+    assert!(
+        run.stdout.contains("good: good.wasm") && run.stdout.ends_with("5 apps, 4 problems\n"),
+        "{run:?}"
+    );
+
+    let place = Place::new();
+    place.app("shop", "hello");
+    let run = place.run(&["check", "--mode", "resident"], &[]).await.ended_with(78);
+    run.says("shop.wasm: mode resident gives an instance many requests at once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +179,8 @@ async fn inspect_says_what_a_file_is_in_which_modes_it_may_run_and_whether_it_ca
     let kinds = [
         ("hello", "wasi:http 0.2", "possible: memories 1, ", 4),
         ("hello-p3", "wasi:http 0.3", "not possible: it has asynchronous functions", 5),
-        ("cgi-c", "command", "not possible: it is a core module", 3),
+        ("cgi-c", "command", "not possible: it is a command: each instance is run once", 3),
+        ("cgi-rust", "command", "not possible: it is a command: each instance is run once", 3),
     ];
     let all = ["cold", "cached", "pooled", "kept", "resident"];
     for (name, kind, rewind, modes) in kinds {
@@ -237,8 +292,9 @@ async fn a_wrong_ready_descriptor_is_a_failure() {
 async fn json_logs_are_json_lines_and_the_access_log_has_one_for_each_request() {
     let place = Place::new();
     place.app("shop", "hello");
+    place.app("bad", "trapper");
     let server = place.serve(&["--log-json", "--log-access"], &[]).await;
-    for path in ["/shop", "/shop?n=2", "/nowhere"] {
+    for path in ["/shop", "/shop?n=2", "/nowhere", "/bad"] {
         server.get(path).await;
     }
     let (code, log) = server.stop().await;
@@ -250,14 +306,20 @@ async fn json_logs_are_json_lines_and_the_access_log_has_one_for_each_request() 
     assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()));
     let access: Vec<_> = lines.iter().filter(|line| line["target"] == "access").collect();
     let seen: Vec<_> = access.iter().map(|line| (&line["path"], &line["status"], &line["app"])).collect();
-    let expected: [(Value, Value, Value); 3] = [
+    let expected: [(Value, Value, Value); 4] = [
         ("/shop".into(), 200.into(), "shop".into()),
         ("/shop".into(), 200.into(), "shop".into()),
         ("/nowhere".into(), 404.into(), "-".into()),
+        ("/bad".into(), 500.into(), "bad".into()),
     ];
     assert_eq!(seen, expected.iter().map(|(a, b, c)| (a, b, c)).collect::<Vec<_>>());
     assert_eq!((&access[0]["method"], &access[0]["bytes"]), (&"GET".into(), &20.into()));
     assert_eq!(access[0]["complete"], true);
+    // Whatever is said of a request has its id by one name.
+    let failure = lines.iter().find(|line| line["target"] == "hostler::server::reply").expect("a warning");
+    assert_eq!(failure["request_id"], access[3]["request_id"], "{failure}");
+    let said = lines.iter().find(|line| line["target"] == "guest").expect("the guest's last words");
+    assert_eq!(said["request_id"], access[3]["request_id"], "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

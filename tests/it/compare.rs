@@ -58,6 +58,15 @@ async fn what_cannot_be_compared_or_written_is_said_before_anything_is_measured(
     let place = Place::new();
     place.app("shop", "hello");
     place.run(&["compare", "none"], &[]).await.ended_with(1).says("there is no app \"none\"");
+    // The folder is that of the configuration, as for all verbs, and a problem of it ends the comparison.
+    place.config("[apps]\nfolder = \"elsewhere\"");
+    let run = place.run(&["compare", "shop"], &[]).await.ended_with(1);
+    run.says("there is no app \"shop\": neither elsewhere/shop.wasm");
+    let run = place.run(&["compare", "shop"], &[("HOSTLER_FOLDER", "third")]).await.ended_with(1);
+    run.says("neither third/shop.wasm");
+    place.config("[apps]\nfoldr = \"elsewhere\"");
+    place.run(&["compare", "shop"], &[]).await.ended_with(78).says("did you mean folder?");
+    place.config("");
     let run = place.run(&["compare", "shop", "--html", "nowhere/page.html"], &[]).await.ended_with(1);
     run.says("cannot write nowhere/page.html");
     place.write("bad.toml", "[[request]]\npath = \"x\"\n");

@@ -84,17 +84,29 @@ async fn it_ends_with_1_and_the_reason_when_they_are_not() {
         assert_eq!(fs::read(desk.host.at("shop.wasm")).expect("it stays"), version("one"), "{file}");
     }
     desk.deploy(&["shop.wasm", "--name", "a b"]).await.ended_with(1).says("is no app's name");
-    // What only the host can find out.
     desk.file("bad.wasm", version("two"));
-    desk.file("bad.toml", "no_such_key = 1");
-    desk.deploy(&["bad.wasm", "--name", "shop"]).await.ended_with(1).says("no_such_key");
-    desk.host.put("shop.wasm", version("one"));
-    desk.host.remove("shop.toml");
-    desk.host.until("it is as before", || desk.host.problem("shop").is_empty()).await;
+    for (config, why) in [
+        ("\nno_such_key = 1", "bad.toml:2: no_such_key: unknown key"),
+        ("memory_limit = \"1 MB\"", "bad.toml:1: memory_limit: "),
+        ("mode = \"pooled\"\nmax_requests = 1", "bad.toml:2: max_requests: mode pooled resets an instance"),
+        ("mode = \"resident\"", "mode resident gives an instance many requests at once"),
+    ] {
+        desk.file("bad.toml", config);
+        let run = desk.deploy(&["bad.wasm", "--name", "shop"]).await.ended_with(1);
+        run.says("shop is not deployed: ").says(why);
+        assert_eq!(fs::read(desk.host.at("shop.wasm")).expect("it stays"), version("one"), "{config}");
+        assert!(!desk.host.at("shop.toml").exists(), "{config}");
+    }
+    // What the operator may have granted is for the host to say.
+    desk.file("bad.toml", "max_requests = 1\nmemory_limit = \"4GiB\"\nhosts = [\"a.example.com\"]");
+    let run = desk.deploy(&["bad.wasm", "--name", "other"]).await.ended_with(1);
+    run.says("other is in its place at ").says("the operator can allow it");
+    // What only the host can find out.
     desk.file("sick.wasm", answering("500 Internal Server Error", ""));
     desk.file("sick.toml", "warmup = [\"/\"]");
     let run = desk.deploy(&["sick.wasm", "--name", "shop"]).await.ended_with(1);
-    run.says("shop is not live: its warmup request for / failed: it answered 500")
+    run.says(&format!("shop is in its place at {}, but not live", desk.host.at("shop.wasm").display()))
+        .says("its warmup request for / failed: it answered 500")
         .says("the release before serves on");
     let run = desk.deploy(&["sick.wasm", "--name", "shop"]).await.ended_with(1);
     run.says("its warmup request for / failed");
@@ -150,7 +162,9 @@ async fn where_no_host_runs_the_file_is_put_in_place_and_the_exit_code_is_3() {
     place.config("[admin]\nlisten = \"127.0.0.1:1\"");
     place.write("bad.toml", "memory_limit = \"4GiB\"");
     let run = place.run(&["deploy", "shop.wasm", "--app-config", "bad.toml"], &[]).await.ended_with(1);
-    run.says("the operator can allow it");
+    // By the name of the file that is to be put right, and not of the one that would have been made of it.
+    run.says("shop is not deployed: bad.toml:1: memory_limit: 4GiB is more than")
+        .says("the operator can allow it");
     assert!(!place.at("apps/shop.wasm").exists());
     place.config("");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");

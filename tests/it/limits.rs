@@ -112,6 +112,25 @@ async fn header_fields_take_no_more_than_header_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_was_reached_is_named_by_its_key() {
+    let defaults = "resource_limit = 100\nheader_limit = \"8KiB\"\nmax_request_body = 1000";
+    let config = format!("[server]\nerror_detail = true\n[defaults]\n{defaults}");
+    let host = TestHost::builder().config(&config).app("leaker", "leaker").app("echo", "echo").start().await;
+    for (path, key) in [
+        ("/leaker?n=200", "wanted more than its resource_limit of 100"),
+        ("/leaker?headers=20000", "wanted more than its header_limit of 8KiB"),
+    ] {
+        let answer = host.get(path).await;
+        assert!(answer.status == 500 && answer.text().contains(key), "no {key:?} in {}", answer.text());
+        host.settled("leaker").await;
+    }
+    let mut wire = Wire::connect(host.address()).await;
+    wire.say("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1001\r\n\r\n").await;
+    let (head, text) = wire.answer().await.expect("an answer");
+    assert!(head.status == 413 && text.contains("max_request_body (1000 bytes)"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_of_any_kind_that_spins_ends_after_cpu_time() {
     let spins =
         wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#);

@@ -8,7 +8,7 @@ struct Line {
 }
 
 fn options(line: &[&str]) -> Options {
-    Line::try_parse_from([&["compare"], line].concat()).unwrap().compare.options().unwrap()
+    Line::try_parse_from([&["compare"], line].concat()).unwrap().compare.options("apps".into(), None).unwrap()
 }
 
 fn refused(line: &[&str]) -> String {

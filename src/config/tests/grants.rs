@@ -233,3 +233,27 @@ fn a_wrong_grant_is_the_operators_problem() {
         assert_eq!(host_problems(text), [message], "{text}");
     }
 }
+
+#[test]
+fn where_the_operator_is_not_known_only_what_is_wrong_by_itself_is_a_problem() {
+    let problems = |text: &str| {
+        let config = Policy::of_any_operator("shop", Some((Path::new("shop.toml"), text)));
+        config.map_or_else(|problems| shown(&problems), |_| Vec::new())
+    };
+    let granted = "memory_limit = \"4GiB\"\nhosts = [\"a.example.com\"]\npath = \"/x\"\nqueue_size = 20_000\n\
+                   max_requests = 3\nconnections_per_instance = 2\n[outbound]\nallow = [\"https://a.example.com\"]";
+    assert_eq!(problems(granted), [""; 0]);
+    assert!(app_problems("", granted).len() > 5);
+    for (text, message) in [
+        ("memory_limt = 1", "shop.toml:1: memory_limt: unknown key, did you mean memory_limit?"),
+        ("cpu_time = \"1\"", "shop.toml:1: cpu_time: a duration needs a unit"),
+        ("mode = \"pooled\"\nmax_requests = 3", "shop.toml:2: max_requests: mode pooled resets an instance"),
+        (
+            "max_instances = 2\nmin_instances = 3",
+            "shop.toml:2: min_instances: 3 is more than max_instances, 2",
+        ),
+    ] {
+        let problems = problems(text);
+        assert!(problems.len() == 1 && problems[0].starts_with(message), "no {message:?} in {problems:?}");
+    }
+}

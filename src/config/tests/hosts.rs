@@ -7,7 +7,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
     let table = [
         (
             "\n[defaults]\nmemory_limt = 1",
-            "hostler.toml:3: memory_limt: unknown key, did you mean memory_limit?",
+            "hostler.toml:3: defaults.memory_limt: unknown key, did you mean memory_limit?",
         ),
         ("[servr]", "hostler.toml:1: servr: unknown key, did you mean server?"),
         ("[server]\nlisen = 1", "hostler.toml:2: server.lisen: unknown key, did you mean listen?"),
@@ -29,11 +29,11 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ),
         (
             "[defaults]\nhosts = []",
-            "hostler.toml:2: hosts: belongs in an app's own file: one value can't serve all apps",
+            "hostler.toml:2: defaults.hosts: belongs in an app's own file: one value can't serve all apps",
         ),
         (
             "[defaults]\npath = \"/\"",
-            "hostler.toml:2: path: belongs in an app's own file: one value can't serve all apps",
+            "hostler.toml:2: defaults.path: belongs in an app's own file: one value can't serve all apps",
         ),
         (
             "[server]\nlisten = 8080",
@@ -72,7 +72,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         (
             "[server]\nmax_header_bytes = \"64kb\"",
             "hostler.toml:2: server.max_header_bytes: \
-             unknown unit \"kb\", use B, KiB, MiB or GiB, for example \"64MiB\"",
+             unknown unit \"kb\", use B, KiB, MiB, GiB or TiB, for example \"64MiB\"",
         ),
         (
             "[server]\nmax_header_bytes = 1.5",
@@ -102,14 +102,17 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
             "[log]\nlevel = \"hostler[x]=info\"",
             "hostler.toml:2: log.level: not a filter, write for example \"info\" or \"info,hostler=debug\"",
         ),
-        ("[defaults]\nmode = \"keept\"", "hostler.toml:2: mode: unknown mode keept, did you mean kept?"),
+        (
+            "[defaults]\nmode = \"keept\"",
+            "hostler.toml:2: defaults.mode: unknown mode keept, did you mean kept?",
+        ),
         (
             "[defaults]\nreset = \"rewinds\"",
-            "hostler.toml:2: reset: unknown reset rewinds, did you mean rewind?",
+            "hostler.toml:2: defaults.reset: unknown reset rewinds, did you mean rewind?",
         ),
         (
             "[pool]\nmax_instances = 10\n[defaults]\nmax_instances = 20",
-            "hostler.toml:4: max_instances: 20 is more than all apps together have, 10",
+            "hostler.toml:4: defaults.max_instances: 20 is more than all apps together have, 10",
         ),
         (
             "[pool]\nqueue_size = 10\n[grants.\"a b\"]\nqueue_size = 20",
@@ -117,7 +120,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ),
         (
             "[defaults]\nmin_instances = 100\nmax_instances = 64",
-            "hostler.toml:2: min_instances: 100 is more than max_instances, 64",
+            "hostler.toml:2: defaults.min_instances: 100 is more than max_instances, 64",
         ),
         (
             "[pool]\nmax_instances = \"many\"",
@@ -167,7 +170,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ),
         (
             "[defaults.env]\nA = 1",
-            "hostler.toml:2: env.A: expected a string, found an integer: put it in quotes",
+            "hostler.toml:2: defaults.env.A: expected a string, found an integer: put it in quotes",
         ),
         ("a\u{1b}[2Jb = 1", "hostler.toml:1: invalid unquoted key, expected letters, numbers, `-`, `_`"),
     ];

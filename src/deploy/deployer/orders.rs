@@ -153,7 +153,10 @@ impl Deployer {
     pub(super) async fn take_order(&mut self, Given { app, order, answer }: Given) {
         match order {
             Order::Restart => {
-                tracing::info!(app = app.as_str(), "restart: its present files are to be built anew");
+                tracing::info!(
+                    app = app.as_str(),
+                    "restart: its present files, or what it was rolled back to, are to be built anew"
+                );
                 self.ordered.entry(app).or_default().push(answer);
                 self.review_orders();
             }

@@ -161,12 +161,12 @@ fn names_that_are_refused_are_problems_with_a_reason() {
         folder.problems(),
         [
             r#""a\nb.wasm": the name contains \n; rename it"#,
-            r##""a b.wasm": the name contains  ; rename it"##,
+            r##""a b.wasm": the name contains a blank; rename it"##,
             r##""a#b.wasm": the name contains #; rename it"##,
             r#""a%41.wasm": the name contains %; rename it"#,
             r#""a?b.wasm": the name contains ?; rename it"#,
             r#""a\\b.wasm": the name contains \\; rename it"#,
-            r#""my apps": the name contains  ; rename it"#,
+            r#""my apps": the name contains a blank; rename it"#,
             r#""\xFF.wasm": the name is not valid UTF-8; rename it"#,
         ]
     );

@@ -21,6 +21,7 @@ use super::begun::begin;
 use super::roster::{Id, Overdue};
 use super::{Cause, Ended, Job, Resident};
 use crate::instance::call::{Answer, Ending, Sender, answer_http03, request_http03};
+use crate::instance::limits::name_limit;
 use crate::instance::state::HostState;
 use crate::instance::{Entry, Instance};
 
@@ -85,7 +86,9 @@ async fn serve_until_end(
         }
         match polled {
             Poll::Ready(Ok(Ok(()))) => return Poll::Ready(Cause::Retired),
-            Poll::Ready(Ok(Err(error)) | Err(error)) => return Poll::Ready(Cause::of(&error)),
+            Poll::Ready(Ok(Err(error)) | Err(error)) => {
+                return Poll::Ready(Cause::of(&name_limit(error, &policy.config)));
+            }
             Poll::Pending => {}
         }
         loop {

@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Why a request body ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    #[error("the request body is larger than {limit} bytes")]
+    #[error("the request body is larger than max_request_body ({limit} bytes)")]
     TooLarge { limit: u64 },
     #[error("the request body did not come within its time")]
     TooSlow,

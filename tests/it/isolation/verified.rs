@@ -10,7 +10,7 @@ pub const VERIFY: &str = "verify_isolation = true\n";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_isolation_says_what_it_verified() {
     let place = Place::new();
-    let run = place.run(&["check", "--isolation", "--time", "300ms"], &[]).await.ended_with(0);
+    let run = place.run(&["check", "--isolation", "--time", "1s"], &[]).await.ended_with(0);
     for part in ["isolation verified: ", " instances", "in 11 ways", "pooling allocator", "pagemap_scan off"]
     {
         assert!(run.stdout.contains(part), "no {part:?} in {run:?}");
@@ -18,6 +18,8 @@ async fn check_isolation_says_what_it_verified() {
     assert!(run.stdout.contains("memory was compacted") || run.stdout.contains("could not be"), "{run:?}");
     place.run(&["check", "--time", "1s"], &[]).await.ended_with(2).says("--isolation");
     place.run(&["check", "--force-pagemap-scan"], &[]).await.ended_with(2).says("--isolation");
+    // In less nothing would be looked at.
+    place.run(&["check", "--isolation", "--time", "0s"], &[]).await.ended_with(2).says("a second at least");
     place.run(&["check", "--isolation", "--time", "soon"], &[]).await.ended_with(2).says("not a duration");
 }
 
