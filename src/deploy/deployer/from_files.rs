@@ -18,7 +18,6 @@ use crate::deploy::scan::Found;
 use crate::deploy::store::record::Record;
 use crate::deploy::store::{Deployed, Store};
 use crate::metrics::AppCounters;
-use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
 use crate::release::Release;
 
@@ -136,6 +135,7 @@ impl Deployer {
             asked,
             // What was live when the host ended is the same release.
             number: number.filter(|_| is_new),
+            is_proven: false,
         };
         let (builder, counters, digests) =
             (self.builder.clone(), self.registry.counters(&name), files.digests);
@@ -169,14 +169,9 @@ impl Deployer {
                 Err(self.failure(&app, cut.to_string()))
             }
             Err(error) => {
-                let reason = error.to_string();
-                match error {
-                    DeployError::Start(PrewarmError::NoRoom) => {
-                        self.planner.postponed(&app, digests, reason, Instant::now());
-                    }
-                    _ => self.planner.failed(&app, digests, reason),
-                }
-                self.failed(&app, &error);
+                let (reason, passes) = (error.to_string(), error.passes());
+                let again = self.planner.postponed(&app, digests, reason, passes, Instant::now());
+                self.failed_for_now(&app, &error, again);
                 Err(self.failure(&app, error.to_string()))
             }
         };

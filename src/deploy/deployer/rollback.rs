@@ -1,6 +1,7 @@
 //! Going back to a release that is kept: by an order, or because the live one fails on probation.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::kept::{Copying, RestoreError, build, copying, digests, load};
 use super::orders::{self, Answer, OrderError, Sender, Waiting};
@@ -8,9 +9,10 @@ use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
 use crate::deploy::builder::Builder;
 use crate::deploy::name::AppName;
+use crate::deploy::plan::Passes;
 use crate::deploy::read::Digests;
 use crate::deploy::store::Store;
-use crate::deploy::store::record::Record;
+use crate::deploy::store::record::{self, Record};
 use crate::metrics::AppCounters;
 use crate::release::Release;
 
@@ -75,7 +77,7 @@ impl Deployer {
                 (Some(store), false) => self.start_rollback(app, rollback, store.clone()),
                 (_, true) => orders::answer(rollback.waiting, &Err(OrderError::Changed)),
                 // Without a store there is none to begin with.
-                (None, false) => self.planner.not_restored(&app, false, std::time::Instant::now()),
+                (None, false) => self.not_restored(&app),
             }
         }
     }
@@ -113,13 +115,18 @@ impl Deployer {
                 Ok(self.obeyed(&app, &release, number, false))
             }
             Err(error) => {
-                self.planner.not_restored(&app, false, std::time::Instant::now());
+                self.not_restored(&app);
                 self.sweep();
                 tracing::error!(app = app.as_str(), from, to, "not rolled back: {error}");
                 Err(self.failure(&app, error.to_string()))
             }
         };
         orders::answer(waiting, &came);
+    }
+
+    /// What a rollback has come to that failed: what is live stays so.
+    fn not_restored(&mut self, app: &AppName) {
+        self.planner.not_restored(app, Passes::Never, Instant::now());
     }
 
     /// A release that was kept did not go live after all.
@@ -174,7 +181,8 @@ async fn roll_back(
     let stored = tokio::task::spawn_blocking(move || load(&from, &with, &name, to)).await??;
     drop(copying);
     let kept = stored.kept.digests;
-    let release = build(builder, counters, app, stored, Some(to)).await?;
+    let is_proven = stored.kept.standing == record::Standing::Proven;
+    let release = build(builder, counters, app, stored, Some(to), is_proven).await?;
     let digests = digests(&release, kept);
     let (noted, name, why) = (store.clone(), app.to_string(), rollback.why.clone());
     let before = tokio::task::spawn_blocking(move || {

@@ -26,6 +26,7 @@ impl World {
         self.deploying.clear();
         self.restoring.clear();
         self.served.clear();
+        self.lost.clear();
         self.failed.clear();
         self.last_look.clear();
         self.gone.clear();
@@ -42,6 +43,28 @@ impl World {
             }
             let held = record.held.clone().map(|held| held.digests).unwrap_or_default();
             self.planner.remember(app(NAMES[*index]), held, self.now);
+        }
+    }
+
+    pub(super) fn fail_deploy(&mut self, index: usize, passes: Passes) {
+        let Some((digests, ..)) = self.deploying.remove(&index) else { return };
+        let name = app(NAMES[index]);
+        let again = self.planner.postponed(&name, digests, "it did not work".to_owned(), passes, self.now);
+        let live = self.served.contains_key(&index);
+        let wanted = passes == Passes::Surely || (passes == Passes::Perhaps && !live);
+        assert_eq!(again.is_some(), wanted, "{passes:?}, {live}");
+        match again {
+            None => self.failed.insert(index, digests),
+            Some(_) => self.failed.remove(&index),
+        };
+    }
+
+    pub(super) fn fail_restore(&mut self, index: usize, passes: Passes) {
+        let Some(back_to) = self.restoring.remove(&index) else { return };
+        let passes = if back_to.is_some() { Passes::Never } else { passes };
+        let again = self.planner.not_restored(&app(NAMES[index]), passes, self.now);
+        if again.is_none() && !self.served.contains_key(&index) {
+            self.lost.insert(index);
         }
     }
 
