@@ -219,11 +219,6 @@ impl Store {
         let mut named = self.writing.lock();
         let before = self.record(app).unwrap_or_else(|| Record::of(app));
         let mut record = before.clone();
-        let standing = match deployed.on_probation {
-            true if self.stopping.load(Ordering::Relaxed) => Standing::Unproven,
-            true => Standing::Probation,
-            false => Standing::Proven,
-        };
         let release = Kept {
             number: deployed.number,
             digests: deployed.digests,
@@ -232,7 +227,7 @@ impl Store {
             config_file: deployed.config_file.clone(),
             static_files: deployed.public.as_deref().map(StaticFiles::of).unwrap_or_default(),
             deployed: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
-            standing,
+            standing: self.standing_at_first(deployed.on_probation),
         };
         record.begin(release, deployed.keep);
         let is_kept = before.live().is_some_and(|live| live.digests == deployed.digests);
@@ -249,6 +244,12 @@ impl Store {
         self.report(app, &written);
         self.exchange(&mut named, &before, record);
         before
+    }
+
+    /// A release that is kept is about to go live again at the start of the host. Blocks.
+    pub fn resume(&self, app: &str, number: u64, on_probation: bool) {
+        // Within, under the lock: else it could be on probation after all were said not to be.
+        self.change(app, |record| record.resume(number, &self.standing_at_first(on_probation)));
     }
 
     /// The release `number`, which was noted as live, did not become it after all: everything is as before, unless it has
@@ -289,7 +290,7 @@ impl Store {
         self.exchange(&mut named, &before, Record::of(app));
     }
 
-    /// The host stops in order. Blocks.
+    /// The host stops in order. To be said once more when nothing goes live any more. Blocks.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         for app in self.apps() {
@@ -343,6 +344,15 @@ impl Store {
             records.remove(&record.app);
         } else {
             records.insert(record.app.clone(), record);
+        }
+    }
+
+    /// That of a release that goes live now. Under the lock of who writes.
+    fn standing_at_first(&self, on_probation: bool) -> Standing {
+        match on_probation {
+            true if self.stopping.load(Ordering::Relaxed) => Standing::Unproven,
+            true => Standing::Probation,
+            false => Standing::Proven,
         }
     }
 

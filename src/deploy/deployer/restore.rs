@@ -93,7 +93,7 @@ async fn restore(
     let (noting, name) = (store.clone(), app.to_string());
     let noted = tokio::task::spawn_blocking(move || match anew {
         true => drop(noting.begin(&name, &deployed)),
-        false => noting.change(&name, |record| record.resume(deployed.number, deployed.on_probation)),
+        false => noting.resume(&name, deployed.number, deployed.on_probation),
     });
     noted.await?;
     Ok(Some((release, digests)))

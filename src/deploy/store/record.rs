@@ -122,12 +122,12 @@ impl Record {
         self.trim(keep);
     }
 
-    /// A release that is kept goes live again at the start of the host.
-    pub fn resume(&mut self, number: u64, on_probation: bool) {
+    /// A release that is kept goes live again at the start of the host; `standing`: what it has, unless it is proven.
+    pub fn resume(&mut self, number: u64, standing: &Standing) {
         self.live = Some(number);
         for kept in self.releases.iter_mut().filter(|kept| kept.number == number) {
             if kept.standing != Standing::Proven {
-                kept.standing = if on_probation { Standing::Probation } else { Standing::Proven };
+                kept.standing = standing.clone();
             }
         }
     }

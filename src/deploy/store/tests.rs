@@ -218,6 +218,22 @@ fn what_goes_live_while_the_host_stops_is_not_on_probation() {
 }
 
 #[test]
+fn what_is_restored_while_the_host_stops_is_not_on_probation() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    fixture.store().begin("shop", &Deployed { on_probation: true, ..deployed(2, "two") });
+    fixture.store().stop();
+    fixture.reopen();
+    fixture.store().stop();
+    fixture.store().resume("shop", 2, true);
+    assert_eq!(fixture.store().standing("shop", 2), Some("unproven"));
+    fixture.reopen();
+    assert_eq!(fixture.store().record("shop").and_then(|record| record.live), Some(2));
+    fixture.store().resume("shop", 2, true);
+    assert_eq!(fixture.store().standing("shop", 2), Some("on probation"), "it is begun anew");
+}
+
+#[test]
 fn one_store_is_for_one_host_and_for_its_user_alone() {
     let fixture = Fixture::new();
     let second = Store::open(&fixture.dir()).err().map(|error| error.to_string());

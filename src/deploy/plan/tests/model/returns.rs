@@ -73,7 +73,7 @@ impl World {
         let name = app(NAMES[index]);
         let record = self.records.get_mut(&index).expect("a record");
         let Some(number) = back_to else {
-            record.resume(record.live.expect("a live release"), true);
+            record.resume(record.live.expect("a live release"), &Standing::Probation);
             let live = record.live().expect("it is kept").digests;
             self.planner.restored(&name, live);
             self.served.insert(index, live);
