@@ -48,6 +48,7 @@ impl Deployer {
             Some(pending) => {
                 let busy = Err(OrderError::Busy(pending.to));
                 orders::answer(sender.into_iter().collect(), &busy);
+                self.undo_again(&app);
             }
             None => {
                 tracing::info!(
@@ -75,7 +76,10 @@ impl Deployer {
             let Some(rollback) = self.rollbacks.remove(&app) else { continue };
             match (&self.builder.store, changed) {
                 (Some(store), false) => self.start_rollback(app, rollback, store.clone()),
-                (_, true) => orders::answer(rollback.waiting, &Err(OrderError::Changed)),
+                (_, true) => {
+                    orders::answer(rollback.waiting, &Err(OrderError::Changed));
+                    self.undo_again(&app);
+                }
                 // Without a store there is none to begin with.
                 (None, false) => self.not_restored(&app),
             }
@@ -118,6 +122,7 @@ impl Deployer {
                 self.not_restored(&app);
                 self.sweep();
                 tracing::error!(app = app.as_str(), from, to, "not rolled back: {error}");
+                self.not_undone(&app, to, &error);
                 Err(self.failure(&app, error.to_string()))
             }
         };
