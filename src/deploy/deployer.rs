@@ -49,6 +49,11 @@ use watched::Watched;
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
 
+/// The same for releases that are restored, and for rollbacks: these have places of their own, so that deploys that take
+/// long keep nobody from what was good before.
+const MAX_RESTORES: usize = 16;
+const MAX_ROLLBACKS: usize = 8;
+
 /// From one look to the next it takes [`PAUSE`] times as long as the look had a processor, at most this: a folder in which
 /// much lies and always something happens must not keep one busy. By the clock it would be long after a look on a busy
 /// machine, too, and deploys would wait for that.
@@ -82,7 +87,7 @@ pub struct Deployer {
     registry: Arc<Registry>,
     address: SocketAddr,
     jobs: JoinSet<Done>,
-    slots: Arc<Line>,
+    lines: Lines,
     state: FolderState,
     /// The last look showed nothing that could be trusted: what is due has to wait for the watcher's next hint.
     is_blind: bool,
@@ -103,6 +108,23 @@ pub struct Deployer {
     /// What was last said of each path, so that it is said once.
     said: BTreeMap<String, String>,
     progress: watch::Sender<Progress>,
+}
+
+/// Who waits for a place to be worked on.
+struct Lines {
+    deploys: Arc<Line>,
+    restores: Arc<Line>,
+    rollbacks: Arc<Line>,
+}
+
+impl Lines {
+    fn new() -> Lines {
+        Lines {
+            deploys: Line::new(MAX_DEPLOYS),
+            restores: Line::new(MAX_RESTORES),
+            rollbacks: Line::new(MAX_ROLLBACKS),
+        }
+    }
 }
 
 /// What a job has come to.
@@ -132,7 +154,7 @@ impl Deployer {
             builder: Arc::new(builder),
             registry,
             jobs: JoinSet::new(),
-            slots: Line::new(MAX_DEPLOYS),
+            lines: Lines::new(),
             state: FolderState::default(),
             is_blind: false,
             rested_at: Instant::now(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -242,4 +243,23 @@ async fn without_a_place_for_releases_apps_are_served_and_the_log_says_what_is_l
     assert!(elsewhere.join("README").is_file());
     let (_, log) = server.stop().await;
     assert!(!log.contains("rolled back"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deploys_that_take_long_keep_nobody_from_rolling_back() {
+    let host = host().await;
+    host.deploy("shop", "one").await;
+    host.deploy("shop", "two").await;
+    // As many as are deployed at once, and more: all of them are asked for long.
+    for n in 0..20 {
+        host.put(&format!("slow{n}.toml"), "warmup = [\"/?ms=15000\"]\nmin_instances = 0");
+        host.put_app(&format!("slow{n}"), "sleeper");
+    }
+    // Those that have a place are known to be asked by the instances that they have made.
+    let asked = || host.host().budget().units() - host.host().budget().free() >= 16;
+    host.until("they are asked", asked).await;
+    let began = Instant::now();
+    order(&host, &["rollback", "shop"]).await.ended_with(0);
+    assert!(began.elapsed() < Duration::from_secs(8), "it took {:?}", began.elapsed());
+    host.serves("shop", "one").await;
 }

@@ -44,7 +44,7 @@ pub(super) struct Built {
 
 impl Deployer {
     pub(super) fn start_reading(&mut self, app: AppName, found: Found, asked: Asked) {
-        let (slots, builder, look) = (self.slots.clone(), self.builder.clone(), self.looks);
+        let (slots, builder, look) = (self.lines.deploys.clone(), self.builder.clone(), self.looks);
         self.jobs.spawn(async move {
             // Before the slot, so that those who wait for it keep none from apps without static files.
             let copying = match found.public {

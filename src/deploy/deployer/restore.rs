@@ -31,7 +31,7 @@ impl Deployer {
         let Some(store) = self.builder.store.clone() else { return self.planner.nothing_kept(&app) };
         let waiting = self.orders_of(&app);
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
-        let slots = self.slots.clone();
+        let slots = self.lines.restores.clone();
         self.jobs.spawn(async move {
             let copying = copying(&store, &builder, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;

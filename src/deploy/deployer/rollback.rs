@@ -88,7 +88,7 @@ impl Deployer {
 
     fn start_rollback(&mut self, app: AppName, rollback: Rollback, store: Arc<Store>) {
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
-        let (slots, file) = (self.slots.clone(), self.planner.file(&app));
+        let (slots, file) = (self.lines.rollbacks.clone(), self.planner.file(&app));
         self.jobs.spawn(async move {
             let copying = copying(&store, &builder, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;
