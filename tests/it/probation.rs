@@ -90,13 +90,15 @@ async fn a_release_that_stands_its_probation_is_proven_and_without_one_it_is_at_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_that_comes_to_nothing_is_shown_and_tried_again() {
-    let host = host("300ms").await;
+    let config = "[apps]\nsettle_time = \"20ms\"\nscan_interval = \"50ms\"\n[grants.shop]\npaths = [\"/before\"]\n\
+                  [grants.other]\npaths = [\"/before\"]\n[defaults]\nprobation = \"300ms\"\n";
+    let host = TestHost::builder().admin().config(config).start().await;
     host.put("shop.toml", "path = \"/before\"");
     host.put("shop.wasm", version("good"));
     host.until("it is live", || host.release("shop") == 1).await;
     stands(&host, "proven").await;
     let host = host.restarted_with("[defaults]\nprobation = \"10m\"\n").await;
-    host.put("shop.toml", "path = \"/shop\"");
+    host.put("shop.toml", "");
     host.put("shop.wasm", answering("500 Internal Server Error", "sorry"));
     host.get_until("/shop", "it is replaced", |answer| answer.status == 500).await;
     // What it would be returned to has its path no more.
@@ -111,6 +113,9 @@ async fn a_rollback_that_comes_to_nothing_is_shown_and_tried_again() {
     host.remove("other.toml");
     host.get_until("/before", "it is rolled back", |answer| answer.text() == "good").await;
     let problem = host.problem("shop");
-    assert!(problem.starts_with("rolled back from release") && problem.contains(" to release 1: "), "{problem}");
+    assert!(
+        problem.starts_with("rolled back from release") && problem.contains(" to release 1: "),
+        "{problem}"
+    );
     assert_eq!(host.app("shop").requests.rollbacks, 1);
 }

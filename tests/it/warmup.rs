@@ -59,7 +59,9 @@ async fn a_release_that_fails_its_warmup_is_not_live_and_the_path_is_named() {
 
 /// An app that answers as a backend does, which it asks at this address.
 fn relay(host: &crate::support::Builder, backend: SocketAddr) {
-    host.write("shop.toml", format!("outbound = [\"http://{backend}\"]\nwarmup = [\"/?url=http://{backend}/\"]"));
+    let config =
+        format!("warmup = [\"/?url=http://{backend}/\"]\n[outbound]\nallow = [\"http://{backend}\"]\n");
+    host.write("shop.toml", config);
 }
 
 /// Answers all requests at this address with 200.
@@ -103,6 +105,6 @@ async fn an_app_whose_backend_is_not_up_yet_is_restored_all_the_same_and_a_new_o
     // Who orders it anew is told.
     order(&host, &["restart", "shop"]).await.ended_with(1).says("its warmup request");
     let up = backend(address).await;
-    assert_eq!(host.get(&path).await.text(), "ok");
+    assert_eq!(host.get(&path).await.text(), "status=200\n\nok");
     up.abort();
 }
