@@ -78,7 +78,8 @@ impl Deployer {
     pub(super) fn review_watched(&mut self) {
         let (now, store) = (Instant::now(), self.builder.store.clone());
         let proven = |app: &AppName| Some(store.as_ref()?.record(app.as_str())?.proven()?.number);
-        let look = |(app, watched): (&AppName, &mut Watched)| (app.clone(), watched.look(now, || proven(app)));
+        let look =
+            |(app, watched): (&AppName, &mut Watched)| (app.clone(), watched.look(now, || proven(app)));
         for (app, seen) in self.watched.iter_mut().map(look).collect::<Vec<_>>() {
             match (seen, self.live(&app).map(|live| live.number)) {
                 (Seen::Nothing, _) => {}
