@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,10 @@ const MAX_DEPLOYS: usize = 16;
 /// long keep nobody from what was good before.
 const MAX_RESTORES: usize = 16;
 const MAX_ROLLBACKS: usize = 8;
+
+/// Rollbacks whose static files are copied at once, beside what [`Builder::copying`] allows: deploys that wait for a place
+/// have that.
+const ROLLBACKS_COPYING: usize = 2;
 
 /// From one look to the next it takes [`PAUSE`] times as long as the look had a processor, at most this: a folder in which
 /// much lies and always something happens must not keep one busy. By the clock it would be long after a look on a busy
@@ -115,6 +119,7 @@ struct Lines {
     deploys: Arc<Line>,
     restores: Arc<Line>,
     rollbacks: Arc<Line>,
+    rollbacks_copying: Arc<Semaphore>,
 }
 
 impl Lines {
@@ -123,6 +128,7 @@ impl Lines {
             deploys: Line::new(MAX_DEPLOYS),
             restores: Line::new(MAX_RESTORES),
             rollbacks: Line::new(MAX_ROLLBACKS),
+            rollbacks_copying: Arc::new(Semaphore::new(ROLLBACKS_COPYING)),
         }
     }
 }

@@ -26,14 +26,12 @@ use std::time::{Duration, Instant};
 use super::name::AppName;
 use super::read::{Digests, ReadError};
 use super::scan::{FolderState, Found};
+pub use app::Passes;
 use app::{App, Presence, Work};
 
 /// How long until a file that could not be read for reasons of the file system is tried again, or an app that found no
 /// room. The first pause of [`Passes::Perhaps`], each of which is twice as long as the one before.
 const READ_AGAIN: Duration = Duration::from_secs(5);
-
-/// The longest of these pauses.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +78,6 @@ pub enum Anew {
     Unknown,
     /// There is a problem with its files.
     Held,
-}
-
-/// Whether what has failed may succeed later, although nothing about the app has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passes {
-    /// There is nothing wrong with the app.
-    Surely,
-    /// The reason may be the machine or the app. As long as nothing of the app is live it is tried at growing intervals;
-    /// else what is live stays.
-    Perhaps,
-    Never,
 }
 
 /// What came of the bytes that were last read.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::compile::queue::Asked;
 use crate::deploy::builder::{Builder, DeployError, Sources};
@@ -41,13 +41,13 @@ impl RestoreError {
 pub(super) type Copying = Option<OwnedSemaphorePermit>;
 
 /// To be had before a place in the line, so that those who wait for it keep none from apps without static files.
-pub(super) async fn copying(store: &Store, builder: &Builder, app: &AppName) -> Copying {
+pub(super) async fn copying(store: &Store, places: &Arc<Semaphore>, app: &AppName) -> Copying {
     let record = store.record(app.as_str())?;
     if record.releases.iter().all(|kept| kept.digests.public.is_none()) {
         return None;
     }
     // It is never closed.
-    builder.copying.clone().acquire_owned().await.ok()
+    places.clone().acquire_owned().await.ok()
 }
 
 /// Reads a kept release, with those of its static files that are to be served. Blocks.

@@ -33,7 +33,7 @@ impl Deployer {
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
         let slots = self.lines.restores.clone();
         self.jobs.spawn(async move {
-            let copying = copying(&store, &builder, &app).await;
+            let copying = copying(&store, &builder.copying, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;
             let result = restore(&store, &builder, counters, &app, anew, copying).await;
             Done::Restored(Restored { app, result, waiting })

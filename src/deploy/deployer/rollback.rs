@@ -89,8 +89,9 @@ impl Deployer {
     fn start_rollback(&mut self, app: AppName, rollback: Rollback, store: Arc<Store>) {
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
         let (slots, file) = (self.lines.rollbacks.clone(), self.planner.file(&app));
+        let places = self.lines.rollbacks_copying.clone();
         self.jobs.spawn(async move {
-            let copying = copying(&store, &builder, &app).await;
+            let copying = copying(&store, &places, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;
             let result = roll_back(&store, &builder, counters, &app, &rollback, file, copying).await;
             Done::RolledBack(RolledBack { app, rollback, result })

@@ -2,9 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use super::{AfterRead, LONGEST_PAUSE, Outcome, Passes, READ_AGAIN};
+use super::{AfterRead, Outcome, READ_AGAIN};
 use crate::deploy::read::Digests;
 use crate::deploy::scan::Found;
+
+/// The longest pause before another try.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Whether what has failed may succeed later, although nothing about the app has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passes {
+    /// There is nothing wrong with the app.
+    Surely,
+    /// The reason may be the machine or the app. As long as nothing of the app is live it is tried at growing intervals;
+    /// else what is live stays.
+    Perhaps,
+    Never,
+}
 
 #[derive(Debug)]
 pub(super) struct App {
