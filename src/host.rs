@@ -232,15 +232,14 @@ impl Host {
     /// Ends in order: no new connections, requests in flight to their end, then the apps; at most `drain_timeout`.
     pub async fn shutdown(mut self) -> Leftovers {
         // First of all: who stops it may lose patience while requests are drained.
-        if let Some(store) = self.store.clone() {
-            let _ = tokio::task::spawn_blocking(move || store.stop()).await;
-        }
+        self.stop_store().await;
         let Drained { aborted, stuck } = self.drain.finish(self.drain_timeout).await;
         if aborted + stuck > 0 {
             tracing::warn!(aborted, stuck, "connections outlived drain_timeout");
         }
         self.stop.cancel();
         while self.background.join_next().await.is_some() {}
+        self.stop_store().await;
         // After the deployer, to whom it would be deploys that failed.
         self.compiler.stop();
         if tokio::time::timeout(COMPILERS_END, self.compiler.stopped()).await.is_err() {
@@ -260,6 +259,13 @@ impl Host {
         }
         tracing::info!("stopped");
         leftovers
+    }
+
+    /// Notes that this end says nothing against what is on probation.
+    async fn stop_store(&self) {
+        if let Some(store) = self.store.clone() {
+            let _ = tokio::task::spawn_blocking(move || store.stop()).await;
+        }
     }
 
     fn start_admin(&mut self, config: &HostConfig) -> anyhow::Result<()> {

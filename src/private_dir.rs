@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -51,6 +51,30 @@ impl PrivateDir {
     pub fn open(path: &Path) -> Result<PrivateDir, DirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let handle = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
+        PrivateDir::of(handle)
+    }
+
+    /// The same for a directory that is where its path says: not behind a symbolic link, which others may have made.
+    /// Those above it are there.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn open_real(path: &Path) -> Result<PrivateDir, DirError> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Ok(handle) => PrivateDir::of(handle),
+            Err(_) if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) => {
+                Err(io::Error::other("it is a symbolic link").into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn of(handle: File) -> Result<PrivateDir, DirError> {
         let found = handle.metadata()?;
         let (owner, us) = (found.uid(), our_uid());
         if owner != us {
@@ -125,6 +149,22 @@ impl PrivateDir {
     /// Waits until all that was added is on disk: the whole file system, which costs less than file by file.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.handle)?)
+    }
+
+    /// Whether a file is there that begins so.
+    pub fn starts_with(&self, name: &str, mark: &[u8]) -> bool {
+        let mut bytes = vec![0; mark.len()];
+        self.open_file(name).is_ok_and(|mut file| file.read_exact(&mut bytes).is_ok()) && bytes == mark
+    }
+
+    /// Whether there is nothing in it but temporary files, and what is `allowed`.
+    pub fn has_only(&self, allowed: impl Fn(&str) -> bool) -> io::Result<bool> {
+        for entry in std::fs::read_dir(self.at("."))? {
+            if !entry?.file_name().to_str().is_some_and(|name| is_temp(name) || allowed(name)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Bytes of a file; `None` if there is none that could be opened.

@@ -80,6 +80,8 @@ pub struct Sources {
     pub asked: Asked,
     /// `None`: the next one.
     pub number: Option<u64>,
+    /// It is known to be good: that it fails its warm-up now is said, and refuses nothing.
+    pub is_proven: bool,
 }
 
 /// Makes releases. One for the host; cheap to share.
@@ -122,13 +124,14 @@ impl Builder {
         counters: Arc<AppCounters>,
     ) -> Result<Arc<Release>, DeployError> {
         let prepared = self.prepare_aside(sources.clone(), Choice::Best).await?;
+        let is_proven = sources.is_proven;
         let is_choice = prepared.order.reset == Reset::Rewind && prepared.config.reset == config::Reset::Auto;
-        match self.finish(prepared, counters.clone()).await {
+        match self.finish(prepared, counters.clone(), is_proven).await {
             // That it is rewound was the host's choice, and may be why.
             Err(error @ (DeployError::Start(_) | DeployError::Probe(_))) if is_choice => {
                 tracing::debug!(app = %sources.app, "tried again with reset = \"replace\": {error}");
                 let prepared = self.prepare_aside(sources, Choice::Replace).await?;
-                self.finish(prepared, counters).await
+                self.finish(prepared, counters, is_proven).await
             }
             made => made,
         }
@@ -148,17 +151,24 @@ impl Builder {
         &self,
         prepared: Prepared,
         counters: Arc<AppCounters>,
+        is_proven: bool,
     ) -> Result<Arc<Release>, DeployError> {
         let release = self.assemble(prepared, counters)?;
         release.pool.prewarm().await?;
         probe(&release, &self.budget, self.address).await?;
-        warm_up(&release, self.address).await?;
+        match warm_up(&release, self.address).await {
+            Err(error) if is_proven => {
+                let (app, release) = (&*release.app, release.number);
+                tracing::warn!(app, release, "{error}; it is made live all the same, since it was so before");
+            }
+            warm => warm?,
+        }
         Ok(Arc::new(release))
     }
 
     /// The part of a deploy that works on bytes alone.
     fn prepare(&self, sources: Sources, choice: Choice) -> Result<Prepared, DeployError> {
-        let Sources { app, file, wasm, config, public, asked, number } = sources;
+        let Sources { app, file, wasm, config, public, asked, number, is_proven: _ } = sources;
         let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
         let mount = mount(&app, &config)?;

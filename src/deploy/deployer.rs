@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,15 @@ use watched::Watched;
 
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
+
+/// The same for releases that are restored, and for rollbacks: these have places of their own, so that deploys that take
+/// long keep nobody from what was good before.
+const MAX_RESTORES: usize = 16;
+const MAX_ROLLBACKS: usize = 8;
+
+/// Rollbacks whose static files are copied at once, beside what [`Builder::copying`] allows: deploys that wait for a place
+/// have that.
+const ROLLBACKS_COPYING: usize = 2;
 
 /// From one look to the next it takes [`PAUSE`] times as long as the look had a processor, at most this: a folder in which
 /// much lies and always something happens must not keep one busy. By the clock it would be long after a look on a busy
@@ -82,7 +91,7 @@ pub struct Deployer {
     registry: Arc<Registry>,
     address: SocketAddr,
     jobs: JoinSet<Done>,
-    slots: Arc<Line>,
+    lines: Lines,
     state: FolderState,
     /// The last look showed nothing that could be trusted: what is due has to wait for the watcher's next hint.
     is_blind: bool,
@@ -103,6 +112,25 @@ pub struct Deployer {
     /// What was last said of each path, so that it is said once.
     said: BTreeMap<String, String>,
     progress: watch::Sender<Progress>,
+}
+
+/// Who waits for a place to be worked on.
+struct Lines {
+    deploys: Arc<Line>,
+    restores: Arc<Line>,
+    rollbacks: Arc<Line>,
+    rollbacks_copying: Arc<Semaphore>,
+}
+
+impl Lines {
+    fn new() -> Lines {
+        Lines {
+            deploys: Line::new(MAX_DEPLOYS),
+            restores: Line::new(MAX_RESTORES),
+            rollbacks: Line::new(MAX_ROLLBACKS),
+            rollbacks_copying: Arc::new(Semaphore::new(ROLLBACKS_COPYING)),
+        }
+    }
 }
 
 /// What a job has come to.
@@ -132,7 +160,7 @@ impl Deployer {
             builder: Arc::new(builder),
             registry,
             jobs: JoinSet::new(),
-            slots: Line::new(MAX_DEPLOYS),
+            lines: Lines::new(),
             state: FolderState::default(),
             is_blind: false,
             rested_at: Instant::now(),

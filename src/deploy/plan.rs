@@ -26,10 +26,11 @@ use std::time::{Duration, Instant};
 use super::name::AppName;
 use super::read::{Digests, ReadError};
 use super::scan::{FolderState, Found};
+pub use app::Passes;
 use app::{App, Presence, Work};
 
 /// How long until a file that could not be read for reasons of the file system is tried again, or an app that found no
-/// room.
+/// room. The first pause of [`Passes::Perhaps`], each of which is twice as long as the one before.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// Something to be done.
@@ -89,7 +90,7 @@ pub enum Outcome {
     Incomplete(Digests),
     /// Nothing could be read.
     Unreadable(String),
-    /// There is nothing wrong with it, so it is tried again after a while.
+    /// There may be nothing wrong with it, so it is tried again after a while.
     Postponed(Digests, String),
     /// The app was rolled back from it.
     Held(Digests),
@@ -140,7 +141,7 @@ impl Planner {
                 return true;
             }
             let forget = app.missed(self.settle_time, now);
-            if forget && (app.live.is_some() || app.restore_at.is_some()) {
+            if forget && app.is_kept {
                 steps.push(Step::Retire { app: name.clone() });
             }
             !forget
@@ -187,9 +188,8 @@ impl Planner {
     /// A release of these bytes is live.
     pub fn deployed(&mut self, name: &AppName, digests: Digests) {
         if let Some(app) = self.deploying(name, digests) {
-            app.live = Some(digests);
+            app.went_live(digests);
             app.held.clear();
-            app.restore_at = None;
             app.outcome = Some(Outcome::Deployed(digests));
         }
     }
@@ -201,12 +201,24 @@ impl Planner {
         }
     }
 
-    /// These bytes can't be deployed now, for a reason that passes: what was live before stays.
-    pub fn postponed(&mut self, name: &AppName, digests: Digests, reason: String, now: Instant) {
-        if let Some(app) = self.deploying(name, digests) {
-            app.outcome = Some(Outcome::Postponed(digests, reason));
-            app.again_at = Some(now + READ_AGAIN);
-        }
+    /// These bytes can't be deployed now, for a reason that may pass: what was live before stays. Returns how long it is
+    /// until they are tried again, if they are.
+    pub fn postponed(
+        &mut self,
+        name: &AppName,
+        digests: Digests,
+        reason: String,
+        passes: Passes,
+        now: Instant,
+    ) -> Option<Duration> {
+        let app = self.deploying(name, digests)?;
+        let pause = app.pause(passes);
+        app.outcome = Some(match pause {
+            Some(_) => Outcome::Postponed(digests, reason),
+            None => Outcome::Failed(digests, reason),
+        });
+        app.again_at = pause.map(|pause| now + pause);
+        pause
     }
 
     /// These bytes are the beginning of something: what was live before stays, and they are not tried again.
@@ -219,25 +231,23 @@ impl Planner {
     /// At the start: an app of which a release is kept that goes live again, if there are files of it, and what those
     /// may have without being deployed.
     pub fn remember(&mut self, name: AppName, held: Vec<Digests>, now: Instant) {
-        self.apps.insert(name, App { restore_at: Some(now), held, ..App::new() });
+        self.apps.insert(name, App { restore_at: Some(now), held, is_kept: true, ..App::new() });
     }
 
     /// A release of these bytes is live again, whatever the files have.
     pub fn restored(&mut self, name: &AppName, digests: Digests) {
         if let Some(app) = self.restoring(name) {
-            app.live = Some(digests);
+            app.went_live(digests);
         }
     }
 
-    /// It can't be made live again: now, if `passes`, or else at all. What was live stays. Unless the files have what is
-    /// held back, they are deployed.
-    pub fn not_restored(&mut self, name: &AppName, passes: bool, now: Instant) {
-        if let Some(app) = self.restoring(name)
-            && app.live.is_none()
-            && passes
-        {
-            app.restore_at = Some(now + READ_AGAIN);
-        }
+    /// It can't be made live again. What was live stays. Unless the files have what is held back, they are deployed.
+    /// Returns how long it is until it is tried again, if it is.
+    pub fn not_restored(&mut self, name: &AppName, passes: Passes, now: Instant) -> Option<Duration> {
+        let app = self.restoring(name).filter(|app| app.live.is_none())?;
+        let pause = app.pause(passes)?;
+        app.restore_at = Some(now + pause);
+        Some(pause)
     }
 
     /// There is nothing that could be live instead of what is held back.
@@ -245,6 +255,7 @@ impl Planner {
         if let Some(app) = self.restoring(name) {
             app.held.clear();
             app.taken = None;
+            app.is_kept = false;
         }
     }
 
@@ -264,8 +275,7 @@ impl Planner {
     /// others.
     pub fn rolled_back(&mut self, name: &AppName, to: Digests, held: Vec<Digests>) {
         let Some(app) = self.restoring(name) else { return };
-        app.live = Some(to);
-        app.restore_at = None;
+        app.went_live(to);
         if let Some(file) = app.file() {
             if held.contains(&file) {
                 app.outcome = Some(Outcome::Held(file));

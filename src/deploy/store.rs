@@ -12,57 +12,32 @@
 
 mod files;
 mod named;
+mod place;
 pub mod record;
 pub mod static_files;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::name::AppName;
 use super::read::Digests;
-use crate::config;
 use crate::prepare::Digest;
-use crate::private_dir::{DirError, PrivateDir};
+use crate::private_dir::PrivateDir;
 use crate::public::{self, Manifest};
 use files::{is_record, is_whole};
 use named::Named;
+pub use place::{STATE_FOLDER, StoreError};
 use record::{Kept, LARGEST_LISTS, Record, Standing};
 use static_files::{StaticFiles, To};
 
-/// The state directory's name within the apps folder, if no other place is named for it.
-pub const STATE_FOLDER: &str = ".hostler";
-
 /// Bytes that a record may have: what its lists of static files may, and for all else far more than it has.
 const LARGEST_RECORD: u64 = LARGEST_LISTS + (1 << 20);
-
-/// How long a host that is just ending may still have the store.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Says what the directory is, and shows that it can be written.
-const README: (&str, &[u8]) = (
-    "README",
-    b"The releases that Hostler keeps, to be able to return to them. It can be deleted while the host does not run:\n\
-      then the apps folder alone says what is served.\n",
-);
-
-/// Why a directory can't be the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("releases can't be kept in {}: {error}", path.display())]
-    Dir { path: PathBuf, error: DirError },
-    #[error("releases can't be kept in {}: another host uses it", path.display())]
-    InUse { path: PathBuf },
-    /// The operator has named it.
-    #[error("{0}; name another place with state_dir under [apps]")]
-    Named(Box<StoreError>),
-}
 
 /// Why a kept release can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +79,15 @@ pub struct Deployed {
     pub on_probation: bool,
 }
 
+impl Deployed {
+    /// What is kept of it beside the record.
+    fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
+        let own = [Some(self.digests.wasm), self.digests.config].into_iter().flatten();
+        let public = self.public.iter().flat_map(|public| public.copied());
+        own.chain(public.map(|(_, version)| version.blob.digest()))
+    }
+}
+
 pub struct Store {
     dir: PrivateDir,
     /// What is on disk, or would be if it could be written. Held for short: never while a file is written.
@@ -117,69 +101,6 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store, which is made (0700) if there is none, and removes what is torn or left over. What was on
-    /// probation when a host ended without warning is held back.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub fn open(path: &Path) -> Result<Store, StoreError> {
-        let failed = |error| StoreError::Dir { path: path.to_owned(), error };
-        let dir = PrivateDir::open(path).map_err(failed)?;
-        let since = Instant::now();
-        while !dir.try_lock().map_err(|error| failed(error.into()))? {
-            if since.elapsed() >= LOCK_PATIENCE {
-                return Err(StoreError::InUse { path: path.to_owned() });
-            }
-            std::thread::sleep(LOCK_PATIENCE / 100);
-        }
-        let io = |error: io::Error| failed(error.into());
-        dir.remove_leftovers().map_err(io)?;
-        dir.replace(README.0, [README.1, b""]).map_err(io)?;
-        let store = Store {
-            dir,
-            records: Mutex::default(),
-            writing: Mutex::default(),
-            failing: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-        };
-        store.take_in().map_err(io)?;
-        Ok(store)
-    }
-
-    /// The store of a host: in the place that was named for it, or else in the apps folder, if that can be written.
-    /// Without such a place apps are served all the same.
-    ///
-    /// # Errors
-    /// The place that was named is no good.
-    pub fn of(apps: &config::Apps) -> Result<Option<Store>, StoreError> {
-        if let Some(dir) = &apps.state_dir {
-            return Store::open(dir).map(Some).map_err(|error| StoreError::Named(Box::new(error)));
-        }
-        // The folder itself is not made: it may be a mount that is yet to come.
-        let opened = match apps.folder.is_dir() {
-            true => Store::open(&apps.folder.join(STATE_FOLDER)).map_err(|error| error.to_string()),
-            false => Err(format!("the apps folder {} is not there", apps.folder.display())),
-        };
-        let lost = |reason: &String| {
-            tracing::warn!(
-                "{reason}: nothing can be rolled back, not even a release that fails on probation, and after a \
-                 restart only what is whole in the apps folder is served; name a place with state_dir under [apps]"
-            );
-        };
-        Ok(opened.inspect_err(lost).ok())
-    }
-
-    /// Whether the place that the operator has named could be the store, and is neither made nor changed. Another host may
-    /// use it.
-    ///
-    /// # Errors
-    /// It is no good.
-    pub fn check(path: &Path) -> Result<(), StoreError> {
-        let there = PrivateDir::check(path);
-        let checked = there.and_then(|dir| Ok(dir.map_or(Ok(()), |dir| dir.can_be_written())?));
-        checked.map_err(|error| StoreError::Named(Box::new(StoreError::Dir { path: path.to_owned(), error })))
-    }
-
     /// What is kept of an app.
     pub fn record(&self, app: &str) -> Option<Record> {
         self.records.lock().get(app).cloned()
@@ -233,11 +154,6 @@ impl Store {
         let mut named = self.writing.lock();
         let before = self.record(app).unwrap_or_else(|| Record::of(app));
         let mut record = before.clone();
-        let standing = match deployed.on_probation {
-            true if self.stopping.load(Ordering::Relaxed) => Standing::Unproven,
-            true => Standing::Probation,
-            false => Standing::Proven,
-        };
         let release = Kept {
             number: deployed.number,
             digests: deployed.digests,
@@ -246,23 +162,32 @@ impl Store {
             config_file: deployed.config_file.clone(),
             static_files: deployed.public.as_deref().map(StaticFiles::of).unwrap_or_default(),
             deployed: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
-            standing,
+            standing: self.standing_at_first(deployed.on_probation),
         };
         record.begin(release, deployed.keep);
         let is_kept = before.live().is_some_and(|live| live.digests == deployed.digests);
         let stored = match record.is_too_large() {
             true => Err(io::Error::other("they have more static files than can be listed; take some out")),
             false if is_kept => Ok(()),
-            false => self.write_blobs(deployed),
+            false => self.write_blobs(deployed, &named),
         };
-        if stored.is_err() {
+        let is_stored = stored.is_ok();
+        if !is_stored {
             // It is live, and can't be returned to.
             record.releases.retain(|kept| kept.number != deployed.number);
         }
         let written = stored.and_then(|()| self.write(&record));
-        self.report(app, &written);
-        self.exchange(&mut named, &before, record);
+        self.exchange(&mut named, &before, record, &written);
+        if !is_stored {
+            self.remove_blobs(deployed.blobs().filter(|digest| !named.has(*digest)));
+        }
         before
+    }
+
+    /// A release that is kept is about to go live again at the start of the host. Blocks.
+    pub fn resume(&self, app: &str, number: u64, on_probation: bool) {
+        // Within, under the lock: else it could be on probation after all were said not to be.
+        self.change(app, |record| record.resume(number, &self.standing_at_first(on_probation)));
     }
 
     /// The release `number`, which was noted as live, did not become it after all: everything is as before, unless it has
@@ -276,8 +201,7 @@ impl Store {
         let mut record = before.clone();
         record.retain(|kept| is_whole(kept, |digest| self.dir.size(&digest.to_string())));
         let written = if record.releases.is_empty() { self.remove(&record.app) } else { self.write(&record) };
-        self.report(&record.app, &written);
-        self.exchange(&mut named, &begun, record);
+        self.exchange(&mut named, &begun, record, &written);
     }
 
     /// Changes what is kept of an app, if that makes a difference. Blocks.
@@ -290,8 +214,7 @@ impl Store {
             return;
         }
         let written = self.write(&record);
-        self.report(app, &written);
-        self.exchange(&mut named, &before, record);
+        self.exchange(&mut named, &before, record, &written);
     }
 
     /// The app's file was deleted while this release was live: nothing of it is kept, unless it is there again. Blocks.
@@ -299,11 +222,10 @@ impl Store {
         let mut named = self.writing.lock();
         let Some(before) = self.record(app).filter(|before| before.live == live) else { return };
         let removed = self.remove(app);
-        self.report(app, &removed);
-        self.exchange(&mut named, &before, Record::of(app));
+        self.exchange(&mut named, &before, Record::of(app), &removed);
     }
 
-    /// The host stops in order. Blocks.
+    /// The host stops in order. To be said once more when nothing goes live any more. Blocks.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         for app in self.apps() {
@@ -360,10 +282,19 @@ impl Store {
         }
     }
 
-    /// Puts a record in the old one's place, and removes what only that one named.
-    fn exchange(&self, named: &mut Named, before: &Record, record: Record) {
-        named.add(&record);
-        let unnamed = named.take(before);
+    /// That of a release that goes live now. Under the lock of who writes.
+    fn standing_at_first(&self, on_probation: bool) -> Standing {
+        match on_probation {
+            true if self.stopping.load(Ordering::Relaxed) => Standing::Unproven,
+            true => Standing::Probation,
+            false => Standing::Proven,
+        }
+    }
+
+    /// Puts a record in the old one's place, and removes what only that one named, unless it is still what is on disk.
+    fn exchange(&self, named: &mut Named, before: &Record, record: Record, written: &io::Result<()>) {
+        self.report(&record.app, written);
+        let unnamed = named.exchange(before, &record, written.is_ok());
         self.install(record);
         self.remove_blobs(unnamed);
     }

@@ -159,7 +159,7 @@ pub enum CompileError {
     )]
     Time(Duration),
     /// The process that compiles could not do so, for a reason that may be the app's or not.
-    #[error("the compiler {0}; the app is tried again when it changes or is restarted")]
+    #[error("the compiler {0}; `hostler restart` tries it again")]
     Process(String),
     #[error("the host is stopping")]
     Stopped,

@@ -87,3 +87,35 @@ async fn a_release_that_stands_its_probation_is_proven_and_without_one_it_is_at_
     ask(&host, 30).await;
     assert_eq!(host.app("shop").requests.rollbacks, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_comes_to_nothing_is_shown_and_tried_again() {
+    let config = "[apps]\nsettle_time = \"20ms\"\nscan_interval = \"50ms\"\n[grants.shop]\npaths = [\"/before\"]\n\
+                  [grants.other]\npaths = [\"/before\"]\n[defaults]\nprobation = \"300ms\"\n";
+    let host = TestHost::builder().admin().config(config).start().await;
+    host.put("shop.toml", "path = \"/before\"");
+    host.put("shop.wasm", version("good"));
+    host.until("it is live", || host.release("shop") == 1).await;
+    stands(&host, "proven").await;
+    let host = host.restarted_with("[defaults]\nprobation = \"10m\"\n").await;
+    host.put("shop.toml", "");
+    host.put("shop.wasm", answering("500 Internal Server Error", "sorry"));
+    host.get_until("/shop", "it is replaced", |answer| answer.status == 500).await;
+    // What it would be returned to has its path no more.
+    host.put("other.toml", "path = \"/before\"");
+    host.put("other.wasm", version("other"));
+    host.until("the other one is live", || host.release("other") > 0).await;
+    ask(&host, 20).await;
+    let shown = "should be rolled back to release 1, can't be: ";
+    host.until("it is shown", || host.problem("shop").starts_with(shown)).await;
+    assert!(host.problem("shop").contains("tried again"), "{}", host.problem("shop"));
+    host.remove("other.wasm");
+    host.remove("other.toml");
+    host.get_until("/before", "it is rolled back", |answer| answer.text() == "good").await;
+    let problem = host.problem("shop");
+    assert!(
+        problem.starts_with("rolled back from release") && problem.contains(" to release 1: "),
+        "{problem}"
+    );
+    assert_eq!(host.app("shop").requests.rollbacks, 1);
+}

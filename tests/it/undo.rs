@@ -243,3 +243,23 @@ async fn without_a_place_for_releases_apps_are_served_and_the_log_says_what_is_l
     let (_, log) = server.stop().await;
     assert!(!log.contains("rolled back"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deploys_that_take_long_keep_nobody_from_rolling_back() {
+    let host = host().await;
+    host.deploy("shop", "one").await;
+    host.deploy("shop", "two").await;
+    // More than are deployed at once, and all of them are asked for long.
+    let slow: Vec<String> = (0..17).map(|n| format!("slow{n}")).collect();
+    for app in &slow {
+        host.put(&format!("{app}.toml"), "warmup = [\"/?ms=8000\"]");
+        host.put_app(app, "sleeper");
+    }
+    // Those that have a place are known to be asked by the instances that they have made.
+    let asked = || host.host().budget().units() - host.host().budget().free() >= 16;
+    host.until("they are asked", asked).await;
+    order(&host, &["rollback", "shop"]).await.ended_with(0);
+    let live = slow.iter().filter(|app| host.release(app) > 0).count();
+    assert_eq!((live, host.get("/shop").await.text()), (0, "one"), "it did not wait for any of them");
+    host.until("all are live", || slow.iter().all(|app| host.release(app) > 0)).await;
+}

@@ -1,5 +1,11 @@
 //! The paths of `warmup` are asked before a release goes live, and decide whether it does.
 
+use std::net::SocketAddr;
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
 use crate::support::TestHost;
 use crate::versions::{answering, order, running};
 
@@ -49,4 +55,56 @@ async fn a_release_that_fails_its_warmup_is_not_live_and_the_path_is_named() {
     let requests = host.app("shop").requests;
     assert_eq!((requests.trapped, requests.responses_5xx), (0, 0), "they are no requests of a client's");
     order(&host, &["restart", "shop"]).await.ended_with(1).says("its warmup request for / failed");
+}
+
+/// An app that answers as a backend does, which it asks at this address.
+fn relay(host: &crate::support::Builder, backend: SocketAddr) {
+    let config =
+        format!("warmup = [\"/?url=http://{backend}/\"]\n[outbound]\nallow = [\"http://{backend}\"]\n");
+    host.write("shop.toml", config);
+}
+
+/// Answers all requests at this address with 200.
+async fn backend(address: SocketAddr) -> tokio::task::JoinHandle<()> {
+    let listener = TcpListener::bind(address).await.expect("a port that was free");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1 << 10];
+            // A client that is gone is none.
+            let _ = stream.read(&mut head).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+            let _ = stream.write_all(answer).await;
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_whose_backend_is_not_up_yet_is_restored_all_the_same_and_a_new_one_is_tried_again() {
+    let port = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = port.local_addr().expect("its address");
+    drop(port);
+    let config = format!(
+        "[apps]\nsettle_time = \"20ms\"\nscan_interval = \"50ms\"\n[grants.shop]\noutbound = [\"http://{address}\"]\n"
+    );
+    let builder = TestHost::builder().admin().config(&config).app("shop", "fetcher");
+    relay(&builder, address);
+    let host = builder.start().await;
+    host.until("it is refused", || host.problem("shop").contains("its warmup request")).await;
+    assert!(host.problem("shop").contains("tried again after a while"), "{}", host.problem("shop"));
+    let up = backend(address).await;
+    host.until("it is live by itself", || host.find("shop").is_some_and(|app| app.release.is_some())).await;
+    let number = host.release("shop");
+    up.abort();
+    // The listener is closed once the task is gone.
+    let _ = up.await;
+
+    let host = host.restarted().await;
+    let path = format!("/shop?url=http://{address}/");
+    assert_eq!(host.get(&path).await.status, StatusCode::BAD_GATEWAY, "the app answers, not the host");
+    assert_eq!((host.release("shop"), host.problem("shop")), (number, String::new()));
+    // Who orders it anew is told.
+    order(&host, &["restart", "shop"]).await.ended_with(1).says("its warmup request");
+    let up = backend(address).await;
+    assert_eq!(host.get(&path).await.text(), "status=200\n\nok");
+    up.abort();
 }

@@ -18,7 +18,6 @@ use crate::deploy::scan::Found;
 use crate::deploy::store::record::Record;
 use crate::deploy::store::{Deployed, Store};
 use crate::metrics::AppCounters;
-use crate::pool::PrewarmError;
 use crate::prepare::Refusal;
 use crate::release::Release;
 
@@ -45,7 +44,7 @@ pub(super) struct Built {
 
 impl Deployer {
     pub(super) fn start_reading(&mut self, app: AppName, found: Found, asked: Asked) {
-        let (slots, builder, look) = (self.slots.clone(), self.builder.clone(), self.looks);
+        let (slots, builder, look) = (self.lines.deploys.clone(), self.builder.clone(), self.looks);
         self.jobs.spawn(async move {
             // Before the slot, so that those who wait for it keep none from apps without static files.
             let copying = match found.public {
@@ -136,6 +135,7 @@ impl Deployer {
             asked,
             // What was live when the host ended is the same release.
             number: number.filter(|_| is_new),
+            is_proven: false,
         };
         let (builder, counters, digests) =
             (self.builder.clone(), self.registry.counters(&name), files.digests);
@@ -169,14 +169,9 @@ impl Deployer {
                 Err(self.failure(&app, cut.to_string()))
             }
             Err(error) => {
-                let reason = error.to_string();
-                match error {
-                    DeployError::Start(PrewarmError::NoRoom) => {
-                        self.planner.postponed(&app, digests, reason, Instant::now());
-                    }
-                    _ => self.planner.failed(&app, digests, reason),
-                }
-                self.failed(&app, &error);
+                let (reason, passes) = (error.to_string(), error.passes());
+                let again = self.planner.postponed(&app, digests, reason, passes, Instant::now());
+                self.failed_for_now(&app, &error, again);
                 Err(self.failure(&app, error.to_string()))
             }
         };

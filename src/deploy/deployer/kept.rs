@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::compile::queue::Asked;
 use crate::deploy::builder::{Builder, DeployError, Sources};
 use crate::deploy::name::AppName;
+use crate::deploy::plan::Passes;
 use crate::deploy::read::Digests;
 use crate::deploy::store::static_files::To;
 use crate::deploy::store::{LoadError, Store, Stored};
@@ -24,17 +25,29 @@ pub(super) enum RestoreError {
     Ended(#[from] tokio::task::JoinError),
 }
 
+impl RestoreError {
+    /// Whether it may be possible later.
+    pub fn passes(&self) -> Passes {
+        match self {
+            RestoreError::Build { error: DeployError::Route(_), .. } => Passes::Surely,
+            RestoreError::Build { error, .. } => error.passes(),
+            RestoreError::Load(LoadError::Io { .. } | LoadError::Copy { .. }) => Passes::Surely,
+            RestoreError::Load(_) | RestoreError::Ended(_) => Passes::Never,
+        }
+    }
+}
+
 /// A place among those whose static files are being copied, for an app of which some are kept.
 pub(super) type Copying = Option<OwnedSemaphorePermit>;
 
 /// To be had before a place in the line, so that those who wait for it keep none from apps without static files.
-pub(super) async fn copying(store: &Store, builder: &Builder, app: &AppName) -> Copying {
+pub(super) async fn copying(store: &Store, places: &Arc<Semaphore>, app: &AppName) -> Copying {
     let record = store.record(app.as_str())?;
     if record.releases.iter().all(|kept| kept.digests.public.is_none()) {
         return None;
     }
     // It is never closed.
-    builder.copying.clone().acquire_owned().await.ok()
+    places.clone().acquire_owned().await.ok()
 }
 
 /// Reads a kept release, with those of its static files that are to be served. Blocks.
@@ -48,13 +61,15 @@ pub(super) fn digests(release: &Release, kept: Digests) -> Digests {
     Digests { public: release.files.as_ref().map(|files| files.digest()), ..kept }
 }
 
-/// Builds a kept release. `number`: `None` for the next one.
+/// Builds a kept release. `number`: `None` for the next one. `is_proven`: it is known to be good, so its warm-up decides
+/// nothing.
 pub(super) async fn build(
     builder: &Arc<Builder>,
     counters: Arc<AppCounters>,
     app: &AppName,
     stored: Stored,
     number: Option<u64>,
+    is_proven: bool,
 ) -> Result<Arc<Release>, RestoreError> {
     let Stored { kept, wasm, config, public } = stored;
     let config_file = kept.config_file.map(|file| std::path::PathBuf::from(file).into_boxed_path());
@@ -66,6 +81,7 @@ pub(super) async fn build(
         public: public.map(Arc::new),
         asked: Asked::default(),
         number,
+        is_proven,
     };
     let built = builder.build(sources, counters).await;
     built.map_err(|error| RestoreError::Build { number: kept.number, error })

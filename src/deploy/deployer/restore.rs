@@ -10,13 +10,12 @@ use super::kept::{Copying, RestoreError, build, copying, digests, load};
 use super::orders::{self, Answer, Waiting};
 use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
-use crate::deploy::builder::{Builder, DeployError};
+use crate::deploy::builder::Builder;
 use crate::deploy::name::AppName;
 use crate::deploy::read::Digests;
 use crate::deploy::store::record::Kept;
 use crate::deploy::store::{Deployed, LoadError, Store, Stored};
 use crate::metrics::AppCounters;
-use crate::pool::PrewarmError;
 use crate::release::Release;
 
 /// What it has come to: `None` if nothing is kept.
@@ -32,9 +31,9 @@ impl Deployer {
         let Some(store) = self.builder.store.clone() else { return self.planner.nothing_kept(&app) };
         let waiting = self.orders_of(&app);
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
-        let slots = self.slots.clone();
+        let slots = self.lines.restores.clone();
         self.jobs.spawn(async move {
-            let copying = copying(&store, &builder, &app).await;
+            let copying = copying(&store, &builder.copying, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;
             let result = restore(&store, &builder, counters, &app, anew, copying).await;
             Done::Restored(Restored { app, result, waiting })
@@ -63,9 +62,9 @@ impl Deployer {
                 Err(self.failure(&app, "nothing is kept of it any more".to_owned()))
             }
             Err(error) => {
-                self.planner.not_restored(&app, passes(&error), Instant::now());
+                let again = self.planner.not_restored(&app, error.passes(), Instant::now());
                 self.sweep();
-                self.failed(&app, &error);
+                self.failed_for_now(&app, &error, again);
                 Err(self.failure(&app, error.to_string()))
             }
         };
@@ -87,13 +86,14 @@ async fn restore(
     };
     drop(copying);
     let (kept, wasm, config) = (stored.kept.clone(), stored.wasm.clone(), stored.config.clone());
-    let release = build(builder, counters, app, stored, (!anew).then_some(kept.number)).await?;
+    // Anew it is for who orders it to see whether it is any good; what is live serves on.
+    let release = build(builder, counters, app, stored, (!anew).then_some(kept.number), !anew).await?;
     let deployed = deployed(&release, &kept, wasm, config);
     let digests = deployed.digests;
     let (noting, name) = (store.clone(), app.to_string());
     let noted = tokio::task::spawn_blocking(move || match anew {
         true => drop(noting.begin(&name, &deployed)),
-        false => noting.change(&name, |record| record.resume(deployed.number, deployed.on_probation)),
+        false => noting.resume(&name, deployed.number, deployed.on_probation),
     });
     noted.await?;
     Ok(Some((release, digests)))
@@ -125,16 +125,5 @@ fn deployed(release: &Release, kept: &Kept, wasm: bytes::Bytes, config: Option<S
         public: release.files.clone(),
         keep: release.config.keep_releases,
         on_probation: !release.config.probation.is_zero(),
-    }
-}
-
-/// Whether it may be possible a little later.
-fn passes(error: &RestoreError) -> bool {
-    match error {
-        RestoreError::Build { error, .. } => {
-            matches!(error, DeployError::Start(PrewarmError::NoRoom) | DeployError::Route(_))
-        }
-        RestoreError::Load(LoadError::Io { .. } | LoadError::Copy { .. }) => true,
-        RestoreError::Load(_) | RestoreError::Ended(_) => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Going back to a release that is kept: by an order, or because the live one fails on probation.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::kept::{Copying, RestoreError, build, copying, digests, load};
 use super::orders::{self, Answer, OrderError, Sender, Waiting};
@@ -8,9 +9,10 @@ use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
 use crate::deploy::builder::Builder;
 use crate::deploy::name::AppName;
+use crate::deploy::plan::Passes;
 use crate::deploy::read::Digests;
 use crate::deploy::store::Store;
-use crate::deploy::store::record::Record;
+use crate::deploy::store::record::{self, Record};
 use crate::metrics::AppCounters;
 use crate::release::Release;
 
@@ -46,6 +48,7 @@ impl Deployer {
             Some(pending) => {
                 let busy = Err(OrderError::Busy(pending.to));
                 orders::answer(sender.into_iter().collect(), &busy);
+                self.undo_again(&app);
             }
             None => {
                 tracing::info!(
@@ -73,18 +76,22 @@ impl Deployer {
             let Some(rollback) = self.rollbacks.remove(&app) else { continue };
             match (&self.builder.store, changed) {
                 (Some(store), false) => self.start_rollback(app, rollback, store.clone()),
-                (_, true) => orders::answer(rollback.waiting, &Err(OrderError::Changed)),
+                (_, true) => {
+                    orders::answer(rollback.waiting, &Err(OrderError::Changed));
+                    self.undo_again(&app);
+                }
                 // Without a store there is none to begin with.
-                (None, false) => self.planner.not_restored(&app, false, std::time::Instant::now()),
+                (None, false) => self.not_restored(&app),
             }
         }
     }
 
     fn start_rollback(&mut self, app: AppName, rollback: Rollback, store: Arc<Store>) {
         let (builder, counters) = (self.builder.clone(), self.registry.counters(&app.as_str().into()));
-        let (slots, file) = (self.slots.clone(), self.planner.file(&app));
+        let (slots, file) = (self.lines.rollbacks.clone(), self.planner.file(&app));
+        let places = self.lines.rollbacks_copying.clone();
         self.jobs.spawn(async move {
-            let copying = copying(&store, &builder, &app).await;
+            let copying = copying(&store, &places, &app).await;
             let _slot = slots.place(Standing::Other, Asked::default()).await;
             let result = roll_back(&store, &builder, counters, &app, &rollback, file, copying).await;
             Done::RolledBack(RolledBack { app, rollback, result })
@@ -113,13 +120,19 @@ impl Deployer {
                 Ok(self.obeyed(&app, &release, number, false))
             }
             Err(error) => {
-                self.planner.not_restored(&app, false, std::time::Instant::now());
+                self.not_restored(&app);
                 self.sweep();
                 tracing::error!(app = app.as_str(), from, to, "not rolled back: {error}");
+                self.not_undone(&app, to, &error);
                 Err(self.failure(&app, error.to_string()))
             }
         };
         orders::answer(waiting, &came);
+    }
+
+    /// What a rollback has come to that failed: what is live stays so.
+    fn not_restored(&mut self, app: &AppName) {
+        self.planner.not_restored(app, Passes::Never, Instant::now());
     }
 
     /// A release that was kept did not go live after all.
@@ -174,7 +187,8 @@ async fn roll_back(
     let stored = tokio::task::spawn_blocking(move || load(&from, &with, &name, to)).await??;
     drop(copying);
     let kept = stored.kept.digests;
-    let release = build(builder, counters, app, stored, Some(to)).await?;
+    let is_proven = stored.kept.standing == record::Standing::Proven;
+    let release = build(builder, counters, app, stored, Some(to), is_proven).await?;
     let digests = digests(&release, kept);
     let (noted, name, why) = (store.clone(), app.to_string(), rollback.why.clone());
     let before = tokio::task::spawn_blocking(move || {

@@ -1,6 +1,7 @@
 //! What is said of the folder and its apps: once in the log, and in the status until it is over.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::Deployer;
 use crate::deploy::name::AppName;
@@ -64,6 +65,20 @@ impl Deployer {
         let still = if live { "; the release before serves on" } else { "" };
         if self.said.insert(app.as_str().to_owned(), problem.clone()).as_ref() != Some(&problem) {
             tracing::error!(app = app.as_str(), "not deployed: {problem}{still}");
+        }
+    }
+
+    /// The same for what is tried again after a while, if it is.
+    pub(super) fn failed_for_now(
+        &mut self,
+        app: &AppName,
+        error: &dyn std::fmt::Display,
+        again: Option<Duration>,
+    ) {
+        match again {
+            // Not how soon: it would be said anew each time.
+            Some(_) => self.failed(app, &format_args!("{error}; it is tried again after a while")),
+            None => self.failed(app, error),
         }
     }
 

@@ -2,9 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use super::{AfterRead, Outcome};
+use super::{AfterRead, Outcome, READ_AGAIN};
 use crate::deploy::read::Digests;
 use crate::deploy::scan::Found;
+
+/// The longest pause before another try.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Whether what has failed may succeed later, although nothing about the app has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passes {
+    /// There is nothing wrong with the app.
+    Surely,
+    /// The reason may be the machine or the app. As long as nothing of the app is live it is tried at growing intervals;
+    /// else what is live stays.
+    Perhaps,
+    Never,
+}
 
 #[derive(Debug)]
 pub(super) struct App {
@@ -26,6 +40,10 @@ pub(super) struct App {
     pub restore_at: Option<Instant>,
     /// Contents of its files that are not deployed: the app was rolled back from them.
     pub held: Vec<Digests>,
+    /// Something of it is in the store, or may be: nothing is to be left of it once its file is gone.
+    pub is_kept: bool,
+    /// Failures of [`Passes::Perhaps`] since something of it was live, or since its files had other bytes.
+    pub failures: u32,
 }
 
 #[derive(Debug)]
@@ -63,6 +81,29 @@ impl App {
             retry: false,
             restore_at: None,
             held: Vec::new(),
+            is_kept: false,
+            failures: 0,
+        }
+    }
+
+    /// A release of these bytes is live, and kept.
+    pub fn went_live(&mut self, digests: Digests) {
+        self.live = Some(digests);
+        self.restore_at = None;
+        self.is_kept = true;
+        self.failures = 0;
+    }
+
+    /// How long until what has just failed is tried again; `None` if it is not.
+    pub fn pause(&mut self, passes: Passes) -> Option<Duration> {
+        match passes {
+            Passes::Surely => Some(READ_AGAIN),
+            Passes::Perhaps if self.live.is_none() => {
+                let pause = READ_AGAIN.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+                self.failures = self.failures.saturating_add(1);
+                Some(pause)
+            }
+            Passes::Perhaps | Passes::Never => None,
         }
     }
 
@@ -84,6 +125,9 @@ impl App {
         }
         if known {
             return AfterRead::Nothing;
+        }
+        if self.file() != Some(digests) {
+            self.failures = 0;
         }
         self.work = Work::Deploying(digests);
         AfterRead::Deploy

@@ -1,6 +1,7 @@
 mod histories;
 mod kept;
 mod model;
+mod passing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -426,27 +427,4 @@ fn what_is_gone_held_or_unreadable_is_not_deployed_anew() {
     assert_eq!(fixture.planner.next_look(), None, "it is not read again and again");
     fixture.look(&folder(&[]));
     assert_eq!(fixture.planner.deploy_anew(&app("a")), Anew::Unknown);
-}
-
-#[test]
-fn what_found_no_room_is_tried_again_after_a_while() {
-    let mut fixture = Fixture::new();
-    let state = folder(&[("a", 1)]);
-    let found = found("a", 1, None);
-    fixture.look(&state);
-    for _ in 0..3 {
-        assert_eq!(reads(&fixture.look(&state)), ["a"]);
-        assert_eq!(fixture.planner.read(&app("a"), &found, &found, digests("one")), AfterRead::Deploy);
-        fixture.planner.postponed(&app("a"), digests("one"), "no room".to_owned(), fixture.now);
-        assert_eq!(
-            fixture.planner.outcome(&app("a")),
-            Some(&Outcome::Postponed(digests("one"), "no room".to_owned()))
-        );
-        let due = fixture.planner.next_look().expect("it is tried again");
-        assert_eq!(due, fixture.now + READ_AGAIN);
-        assert_eq!(reads(&fixture.look(&state)), [] as [&str; 0]);
-        fixture.now = due - SETTLE;
-    }
-    assert_eq!(fixture.take(&state, "one"), [AfterRead::Deploy]);
-    assert_eq!(fixture.planner.next_look(), None);
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
+use super::named::Named;
 use super::record::{Kept, Record};
 use super::{Deployed, LARGEST_RECORD, LoadError, Store};
 use crate::deploy::MAX_APP_SIZE;
@@ -71,12 +72,13 @@ impl Store {
         Ok(bytes)
     }
 
-    pub(super) fn write_blobs(&self, deployed: &Deployed) -> io::Result<()> {
+    /// `named`: what needs no further care if it is there.
+    pub(super) fn write_blobs(&self, deployed: &Deployed, named: &Named) -> io::Result<()> {
         self.write_blob(deployed.digests.wasm, &deployed.wasm)?;
         if let (Some(digest), Some(text)) = (deployed.digests.config, &deployed.config) {
             self.write_blob(digest, text.as_bytes())?;
         }
-        deployed.public.as_deref().map_or(Ok(()), |public| self.write_static_files(public))
+        deployed.public.as_deref().map_or(Ok(()), |public| self.write_static_files(public, named))
     }
 
     pub(super) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! ```text
 //!              deployed                 its time is over, or `probation` is "0s"
 //!   (nothing) ──────────> on probation ─────────────────────────────────────────> proven
-//!                           │     │ the host stopped in order, or a newer one came
+//!                           │     │ the host stopped in order, a newer one came, or it can't be undone
 //!                           │     └──────────────────────────────────────────> unproven
 //!                           └── undone, by an order or by itself ──> rolled back <── (any of them, by an order)
 //! ```
@@ -122,12 +122,12 @@ impl Record {
         self.trim(keep);
     }
 
-    /// A release that is kept goes live again at the start of the host.
-    pub fn resume(&mut self, number: u64, on_probation: bool) {
+    /// A release that is kept goes live again at the start of the host; `standing`: what it has, unless it is proven.
+    pub fn resume(&mut self, number: u64, standing: &Standing) {
         self.live = Some(number);
         for kept in self.releases.iter_mut().filter(|kept| kept.number == number) {
             if kept.standing != Standing::Proven {
-                kept.standing = if on_probation { Standing::Probation } else { Standing::Proven };
+                kept.standing = standing.clone();
             }
         }
     }
@@ -192,6 +192,12 @@ impl Record {
                 kept.standing = Standing::Proven;
             }
         }
+    }
+
+    /// The time of a release on probation is over that should have been undone, and could not be.
+    pub fn end_probation(&mut self, number: u64) {
+        let of_it = |kept: &&mut Kept| kept.number == number;
+        self.releases.iter_mut().filter(of_it).for_each(Kept::no_longer_on_probation);
     }
 
     /// The host stops in order: that says nothing against what is on probation, which is begun anew.

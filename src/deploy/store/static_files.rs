@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::named::Named;
 use super::record::Kept;
 use super::{LoadError, Store};
 use crate::prepare::{Digest, Hasher};
@@ -99,7 +100,7 @@ impl Serialize for StaticFiles {
 
 impl Store {
     /// Keeps what a release serves, each content once, all on disk when this returns.
-    pub(super) fn write_static_files(&self, public: &Manifest) -> io::Result<()> {
+    pub(super) fn write_static_files(&self, public: &Manifest, named: &Named) -> io::Result<()> {
         let mut is_new = false;
         for (_, version) in public.copied() {
             let (blob, name) = (&version.blob, version.blob.digest().to_string());
@@ -108,6 +109,8 @@ impl Store {
                 self.dir.add(&name, |file| write_copy(file, &copy, blob.len(), blob.digest()))?;
                 is_new = true;
             }
+            // One that is there and that nobody names was left there, perhaps before it was synced.
+            is_new |= !named.has(blob.digest());
         }
         if is_new { self.dir.sync() } else { Ok(()) }
     }

@@ -2,6 +2,7 @@ mod static_files;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use super::files::record_name;
 use super::*;
@@ -218,6 +219,22 @@ fn what_goes_live_while_the_host_stops_is_not_on_probation() {
 }
 
 #[test]
+fn what_is_restored_while_the_host_stops_is_not_on_probation() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    fixture.store().begin("shop", &Deployed { on_probation: true, ..deployed(2, "two") });
+    fixture.store().stop();
+    fixture.reopen();
+    fixture.store().stop();
+    fixture.store().resume("shop", 2, true);
+    assert_eq!(fixture.store().standing("shop", 2), Some("unproven"));
+    fixture.reopen();
+    assert_eq!(fixture.store().record("shop").and_then(|record| record.live), Some(2));
+    fixture.store().resume("shop", 2, true);
+    assert_eq!(fixture.store().standing("shop", 2), Some("on probation"), "it is begun anew");
+}
+
+#[test]
 fn one_store_is_for_one_host_and_for_its_user_alone() {
     let fixture = Fixture::new();
     let second = Store::open(&fixture.dir()).err().map(|error| error.to_string());
@@ -231,6 +248,82 @@ fn one_store_is_for_one_host_and_for_its_user_alone() {
     fs::write(&file, "a file of somebody's").expect("written");
     assert!(Store::open(&file).is_err());
     assert_eq!(fs::read(&file).expect("it is there"), b"a file of somebody's");
+}
+
+#[test]
+fn what_could_not_be_written_as_a_whole_leaves_no_blobs() {
+    let fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    let two = deployed(2, "two");
+    // A config's blob is written after the code's.
+    let config = two.digests.config.expect("a config");
+    fs::create_dir(fixture.dir().join(config.to_string())).expect("made");
+    fixture.store().begin("shop", &two);
+    let record = fixture.store().record("shop").expect("a record");
+    assert_eq!((record.live, record.get(2)), (Some(2), None), "it is live, and not kept");
+    assert_eq!(fixture.blobs(), 2, "those of the first release alone");
+}
+
+#[test]
+fn blobs_of_a_record_that_could_not_be_replaced_stay_until_it_is() {
+    let mut fixture = Fixture::new();
+    fixture.store().begin("shop", &deployed(1, "one"));
+    let (path, away) = (fixture.dir().join(record_name("shop")), fixture.folder.path().join("away"));
+    fs::rename(&path, &away).expect("moved");
+    fs::create_dir(&path).expect("made");
+    for number in 2..=6 {
+        fixture.store().begin("shop", &deployed(number, &number.to_string()));
+    }
+    assert_eq!(fixture.store().record("shop").expect("a record").get(1), None, "three are kept");
+    assert_eq!(text(fixture.load(6)), "6", "while the host runs");
+    fs::remove_dir(&path).expect("removed");
+    fs::rename(&away, &path).expect("moved back");
+    assert_eq!(fixture.blobs(), 2 + 3 * 2, "and those that the record on disk names");
+    fixture.reopen();
+    assert_eq!(text(fixture.load(1)), "one", "as it was written last");
+    // Once it is replaced they go.
+    fs::rename(&path, &away).expect("moved");
+    fs::create_dir(&path).expect("made");
+    fixture.store().begin("shop", &Deployed { keep: 1, ..deployed(7, "seven") });
+    fs::remove_dir(&path).expect("removed");
+    fixture.store().begin("shop", &Deployed { keep: 1, ..deployed(8, "eight") });
+    assert_eq!((fixture.blobs(), fixture.load(1).is_err()), (2, true));
+}
+
+#[test]
+fn a_directory_that_is_somebody_elses_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let theirs = folder.path().join("theirs");
+    fs::create_dir(&theirs).expect("made");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o700)).expect("set");
+    let blob = Digest::of(b"theirs").to_string();
+    fs::write(theirs.join(&blob), b"theirs").expect("written");
+    fs::write(theirs.join("README"), b"Somebody's.").expect("written");
+    let is_as_it_was = || {
+        assert_eq!(fs::read(theirs.join(&blob)).expect("it is there"), b"theirs");
+        assert_eq!(fs::read(theirs.join("README")).expect("it is there"), b"Somebody's.");
+    };
+    let refused = Store::open(&theirs).err().map(|error| error.to_string());
+    assert!(refused.as_ref().is_some_and(|text| text.contains("none of Hostler's")), "{refused:?}");
+    is_as_it_was();
+    // One that is empty may be a file system that is mounted for it.
+    let ours = folder.path().join("ours");
+    fs::create_dir_all(ours.join("lost+found")).expect("made");
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o700)).expect("set");
+    drop(Store::open(&ours).expect("a store"));
+    Store::open(&ours).expect("it is one now");
+    // By no link in the apps folder either, wherever that leads.
+    let apps = folder.path().join("apps");
+    fs::create_dir(&apps).expect("made");
+    for to in [&theirs, &ours, &folder.path().join("nowhere")] {
+        std::os::unix::fs::symlink(to, apps.join(STATE_FOLDER)).expect("linked");
+        let refused = Store::open_within(&apps).err().map(|error| error.to_string());
+        assert!(refused.as_ref().is_some_and(|text| text.ends_with("it is a symbolic link")), "{refused:?}");
+        fs::remove_file(apps.join(STATE_FOLDER)).expect("removed");
+    }
+    is_as_it_was();
+    Store::open_within(&apps).expect("a store");
+    assert!(apps.join(STATE_FOLDER).join("README").is_file());
 }
 
 #[test]

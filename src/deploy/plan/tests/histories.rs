@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::Passes;
 use super::model::{Content, Event, Mount, NAMES, World};
 
 fn content() -> impl Strategy<Value = Content> {
@@ -12,6 +13,10 @@ fn content() -> impl Strategy<Value = Content> {
         1 => Content::Partial(n % 2),
         _ => Content::Good(n),
     })
+}
+
+fn passes() -> impl Strategy<Value = Passes> {
+    prop_oneof![Just(Passes::Surely), Just(Passes::Perhaps), Just(Passes::Never)]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -31,6 +36,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => app().prop_map(Event::FinishRead),
         6 => app().prop_map(Event::FinishDeploy),
         4 => app().prop_map(Event::FinishRestore),
+        2 => (app(), passes()).prop_map(|(app, passes)| Event::FailDeploy(app, passes)),
+        2 => (app(), passes()).prop_map(|(app, passes)| Event::FailRestore(app, passes)),
         2 => app().prop_map(Event::RollBack),
         1 => app().prop_map(Event::FailProbation),
         2 => app().prop_map(Event::StandProbation),
@@ -50,20 +57,23 @@ proptest! {
         for event in history {
             world.apply(event);
         }
-        world.come_to_rest(stuck);
+        let followed = world.come_to_rest(stuck);
         for app in (0..NAMES.len()).filter(|app| Some(*app) != stuck) {
             let served = world.served.get(&app).copied();
+            let (is_kept, is_lost) = (world.records.contains_key(&app), world.lost.contains(&app));
             let wanted = world.wanted(app);
             match (wanted, world.undone.get(&app)) {
                 // It was rolled back from just that.
                 (Some(Some(wanted)), Some((undone, back_to))) if undone.contains(&wanted) => {
-                    prop_assert_eq!(served, Some(*back_to), "app {}", NAMES[app]);
+                    let back_to = (!is_lost).then_some(*back_to);
+                    prop_assert_eq!(served, back_to, "app {}", NAMES[app]);
                 }
                 (Some(wanted), _) => prop_assert_eq!(served, wanted, "app {}", NAMES[app]),
                 // Bad files never take a good release down, across restarts neither.
-                (None, _) => {
-                    prop_assert_eq!(served.is_some(), world.records.contains_key(&app), "app {}", NAMES[app]);
-                }
+                (None, _) => prop_assert_eq!(served.is_some(), is_kept && !is_lost, "app {}", NAMES[app]),
+            }
+            if wanted == Some(None) && followed {
+                prop_assert!(!is_kept, "app {}: its file is gone, and something of it is kept", NAMES[app]);
             }
         }
     }

@@ -105,7 +105,9 @@ fn what_was_rolled_back_is_built_anew_from_what_is_kept() {
 
 #[test]
 fn what_can_not_be_restored_now_is_tried_again_and_what_can_not_at_all_is_not() {
-    for (passes, again) in [(true, restores()), (false, vec![])] {
+    for (passes, again) in
+        [(Passes::Surely, restores()), (Passes::Perhaps, restores()), (Passes::Never, vec![])]
+    {
         let mut fixture = after_a_restart(&["bad"]);
         let state = folder(&[("a", 1)]);
         fixture.look(&state);
@@ -151,4 +153,33 @@ fn who_waits_for_a_file_has_it_read_once_more_and_tried_again_if_it_has_failed()
     assert_eq!(fixture.take(&broken, "broken"), [AfterRead::Deploy]);
     fixture.planner.look_again(&app("none"));
     assert_eq!(fixture.planner.presence(&app("none")), Anew::Unknown);
+}
+
+#[test]
+fn what_may_pass_is_restored_at_growing_intervals() {
+    let mut fixture = after_a_restart(&["bad"]);
+    let state = folder(&[("a", 1)]);
+    fixture.look(&state);
+    for (round, seconds) in [5, 10, 20, 40].into_iter().enumerate() {
+        let again = fixture.planner.not_restored(&app("a"), Passes::Perhaps, fixture.now);
+        assert_eq!(again, Some(Duration::from_secs(seconds)));
+        if round == 0 {
+            assert_eq!(fixture.take(&state, "bad"), [AfterRead::Held]);
+        }
+        fixture.now = fixture.planner.next_look().expect("it is tried again") - SETTLE;
+        assert_eq!(fixture.look(&state).steps, restores());
+    }
+    fixture.planner.restored(&app("a"), digests("old"));
+    assert_eq!(fixture.planner.next_look(), None);
+}
+
+#[test]
+fn an_app_that_could_not_be_restored_is_forgotten_with_its_file() {
+    let mut fixture = after_a_restart(&[]);
+    fixture.look(&folder(&[("a", 1), ("b", 1)]));
+    fixture.planner.not_restored(&app("a"), Passes::Never, fixture.now);
+    let others = folder(&[("b", 1)]);
+    fixture.look(&others);
+    let steps = fixture.look(&others).steps;
+    assert!(steps.contains(&Step::Retire { app: app("a") }), "{steps:?}");
 }

@@ -47,6 +47,9 @@ pub enum Event {
     FinishRead(usize),
     FinishDeploy(usize),
     FinishRestore(usize),
+    /// What is under way fails, for a reason that passes or not.
+    FailDeploy(usize, Passes),
+    FailRestore(usize, Passes),
     /// To the release before, by an order.
     RollBack(usize),
     /// What is on probation fails, or stands it.
@@ -95,6 +98,8 @@ pub struct World {
     pub undone: BTreeMap<usize, (BTreeSet<Digests>, Digests)>,
     /// What was last read of its file.
     file: BTreeMap<usize, Digests>,
+    /// Apps that could not be restored, and are not tried again.
+    pub lost: BTreeSet<usize>,
 }
 
 impl World {
@@ -117,6 +122,7 @@ impl World {
             restoring: BTreeMap::new(),
             undone: BTreeMap::new(),
             file: BTreeMap::new(),
+            lost: BTreeSet::new(),
         }
     }
 
@@ -158,6 +164,8 @@ impl World {
             Event::FinishRead(app) => self.finish_read(app),
             Event::FinishDeploy(app) => self.finish_deploy(app),
             Event::FinishRestore(app) => self.finish_restore(app),
+            Event::FailDeploy(app, passes) => self.fail_deploy(app, passes),
+            Event::FailRestore(app, passes) => self.fail_restore(app, passes),
             Event::RollBack(app) => {
                 let to = self.records.get(&app).and_then(|record| Some(record.target(None).ok()?.number));
                 self.begin_rollback(app, to);
@@ -181,8 +189,8 @@ impl World {
     }
 
     /// Everything is released, whatever is under way ends, and somebody looks once, and then only when the planner asks
-    /// for it, until nothing is pending. The app `stuck` stays where it is.
-    pub fn come_to_rest(&mut self, stuck: Option<usize>) {
+    /// for it, until nothing is pending. The app `stuck` stays where it is. False if the folder seems to be lost.
+    pub fn come_to_rest(&mut self, stuck: Option<usize>) -> bool {
         self.mount = Mount::Here;
         self.held.clear();
         self.now += Duration::from_millis(1);
@@ -195,11 +203,11 @@ impl World {
             }
             if self.state().is_some_and(|state| self.planner.is_lost(&state)) {
                 // Then nobody looks before something is notified.
-                return;
+                return false;
             }
             let Some(at) = self.planner.next_look() else {
                 assert_eq!(self.in_flight(stuck), 0);
-                return;
+                return true;
             };
             self.now = at.max(self.now + Duration::from_millis(1));
             self.look();
@@ -211,7 +219,8 @@ impl World {
     pub fn wanted(&self, app: usize) -> Option<Option<Digests>> {
         let Some(file) = self.files.get(&app) else { return Some(None) };
         let good = matches!(file.content, Content::Good(_)) && self.config(app) != Some(BAD_CONFIG);
-        good.then(|| self.digests(app))
+        let digests = self.digests(app).filter(|digests| good && self.failed.get(&app) != Some(digests));
+        digests.map(Some)
     }
 
     fn in_flight(&self, stuck: Option<usize>) -> usize {
@@ -287,6 +296,7 @@ impl World {
         let (served, kept) = (self.served.remove(&app), self.records.remove(&app));
         assert!(served.is_some() || kept.is_some(), "an app was retired that was not live");
         self.undone.remove(&app);
+        self.lost.remove(&app);
     }
 
     /// What this look saw, for the promises about the next one.
@@ -328,6 +338,9 @@ impl World {
         }
         let undone = self.undone.get(&index).is_some_and(|(undone, _)| undone.contains(&digests));
         let settled = followed != AfterRead::Again;
+        if followed == AfterRead::Held {
+            self.failed.remove(&index);
+        }
         assert_eq!(
             followed == AfterRead::Held,
             undone && settled,
@@ -362,6 +375,7 @@ impl World {
                 record.begin(kept(self.version, digests), KEEP);
                 self.served.insert(index, digests);
                 self.failed.remove(&index);
+                self.lost.remove(&index);
             }
             Content::Partial(_) => {
                 self.planner.incomplete(&name, digests);

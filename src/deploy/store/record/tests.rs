@@ -113,7 +113,7 @@ fn after_a_crash_the_last_proven_release_is_taken_and_after_an_orderly_end_the_s
     stopped.stop();
     assert_eq!(stopped.recover(), None);
     assert_eq!((stopped.live, &stopped.held), (Some(2), &None));
-    stopped.resume(2, true);
+    stopped.resume(2, &Standing::Probation);
     assert_eq!(standings(&stopped), [(1, "proven"), (2, "on probation")], "it begins anew");
 
     let mut first = record(&["a"]);

@@ -26,6 +26,7 @@ impl World {
         self.deploying.clear();
         self.restoring.clear();
         self.served.clear();
+        self.lost.clear();
         self.failed.clear();
         self.last_look.clear();
         self.gone.clear();
@@ -45,12 +46,34 @@ impl World {
         }
     }
 
+    pub(super) fn fail_deploy(&mut self, index: usize, passes: Passes) {
+        let Some((digests, ..)) = self.deploying.remove(&index) else { return };
+        let name = app(NAMES[index]);
+        let again = self.planner.postponed(&name, digests, "it did not work".to_owned(), passes, self.now);
+        let live = self.served.contains_key(&index);
+        let wanted = passes == Passes::Surely || (passes == Passes::Perhaps && !live);
+        assert_eq!(again.is_some(), wanted, "{passes:?}, {live}");
+        match again {
+            None => self.failed.insert(index, digests),
+            Some(_) => self.failed.remove(&index),
+        };
+    }
+
+    pub(super) fn fail_restore(&mut self, index: usize, passes: Passes) {
+        let Some(back_to) = self.restoring.remove(&index) else { return };
+        let passes = if back_to.is_some() { Passes::Never } else { passes };
+        let again = self.planner.not_restored(&app(NAMES[index]), passes, self.now);
+        if again.is_none() && !self.served.contains_key(&index) {
+            self.lost.insert(index);
+        }
+    }
+
     pub(super) fn finish_restore(&mut self, index: usize) {
         let Some(back_to) = self.restoring.remove(&index) else { return };
         let name = app(NAMES[index]);
         let record = self.records.get_mut(&index).expect("a record");
         let Some(number) = back_to else {
-            record.resume(record.live.expect("a live release"), true);
+            record.resume(record.live.expect("a live release"), &Standing::Probation);
             let live = record.live().expect("it is kept").digests;
             self.planner.restored(&name, live);
             self.served.insert(index, live);
