@@ -62,11 +62,14 @@ impl Refusal {
                 Failure::CpuTime(_) | Failure::Deadline(_) | Failure::Replaced(_) => {
                     StatusCode::GATEWAY_TIMEOUT
                 }
+                Failure::SlowClient(_) => StatusCode::REQUEST_TIMEOUT,
+                Failure::Upload(error) => error.status(),
                 Failure::NoAnswer
                 | Failure::ErrorAnswer(_)
                 | Failure::BadAnswer(_)
                 | Failure::BrokenBody
                 | Failure::BodyTooLarge(_) => StatusCode::BAD_GATEWAY,
+                Failure::BadRequest(_) => StatusCode::BAD_REQUEST,
             },
             Refusal::RedirectLoop => StatusCode::BAD_GATEWAY,
         }
@@ -75,7 +78,8 @@ impl Refusal {
     /// Whether it is the app's doing, and neither the client's nor for want of room.
     pub fn is_the_apps(&self) -> bool {
         match self {
-            Refusal::Guest(failure) => !matches!(failure, Failure::Replaced(_)),
+            Refusal::Guest(Failure::Replaced(_)) => false,
+            Refusal::Guest(failure) => !failure.is_the_clients(),
             Refusal::Lease(error) => matches!(error, LeaseError::Failing { .. }),
             Refusal::RedirectLoop => true,
             Refusal::NoApp
@@ -195,6 +199,9 @@ mod tests {
             Refusal::Lease(LeaseError::TimedOut),
             Refusal::Lease(LeaseError::Closed),
             Refusal::Guest(Failure::Replaced(Duration::ZERO)),
+            Refusal::Guest(Failure::BadRequest(String::new())),
+            Refusal::Guest(Failure::Upload(RequestError::TooSlow)),
+            Refusal::Guest(Failure::SlowClient(Duration::ZERO)),
         ] {
             assert!(!refusal.is_the_apps(), "{refusal}");
         }

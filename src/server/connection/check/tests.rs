@@ -27,6 +27,16 @@ fn an_ordinary_request_passes() {
 }
 
 #[test]
+fn a_host_that_passes_is_an_authority() {
+    let names = ["a", "A.b-c", "a_b", "..", "-", "_", "1.2.3.4.", "a:", "a:0", "a:99999", "[::1]", "[::1]:"];
+    let odd = ["[1.2.3.4]", "[-]", "[:::::::]", "[v1.a]:80", "a-:65536"];
+    for host in names.iter().chain(&odd) {
+        assert_eq!(check("GET", "/", &[host]), Ok(()), "{host}");
+        assert!(Authority::try_from(*host).is_ok(), "{host} can't be told to a guest");
+    }
+}
+
+#[test]
 fn a_host_is_required_once_and_well_formed() {
     assert_eq!(check("GET", "/", &[]), Err(Refusal::MissingHost));
     assert_eq!(check("GET", "/", &["a", "a"]), Err(Refusal::ManyHosts));
