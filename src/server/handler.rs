@@ -10,11 +10,10 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 
 use super::access::AccessLine;
 use super::body::{RequestBody, RequestError, ResponseBody, Small, Upload, Uploading, read_small};
-use super::connection::{Answered, Crowd, Handler, Peer, check_request, host};
+use super::connection::{Answered, Arriving, Crowd, Handler, Peer, check_request, host};
 use super::files;
 use super::reply::{self, Refusal};
 use super::seen::Seen;
@@ -73,12 +72,12 @@ impl AppHandler {
 
     async fn serve(
         &self,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         seen: &mut Seen,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        let (mut parts, incoming) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         check_request(&parts)?;
-        let mut body = Some(incoming);
+        let mut body = Some(body);
         for _ in 0..=cgi::MAX_LOCAL_REDIRECTS {
             match self.serve_once(parts, body.take(), seen).await? {
                 Served::Response(response) => return Ok(response),
@@ -92,7 +91,7 @@ impl AppHandler {
     async fn serve_once(
         &self,
         parts: Parts,
-        body: Option<Incoming>,
+        body: Option<Arriving>,
         seen: &mut Seen,
     ) -> Result<Served, Refusal> {
         let routed = self.route(&parts, seen)?;
@@ -172,7 +171,7 @@ impl AppHandler {
 impl Handler for AppHandler {
     type Body = ResponseBody<AccessLine>;
 
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Answered<ResponseBody<AccessLine>> {
+    async fn handle(&self, request: Request<Arriving>, peer: Peer) -> Answered<ResponseBody<AccessLine>> {
         let id = self.0.next_request.fetch_add(1, Relaxed);
         let mut seen = Seen::new(id, peer, Timing::new(self.0.debug_headers));
         let mut line = match self.0.access_log {
