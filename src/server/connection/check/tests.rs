@@ -48,6 +48,37 @@ fn a_host_is_required_once_and_well_formed() {
 }
 
 #[test]
+fn a_target_with_a_host_does_not_stand_for_the_header() {
+    assert_eq!(check("GET", "http://a.example/", &[]), Err(Refusal::MissingHost));
+    let old = parts("GET", "http://a.example/", Version::HTTP_10, &[]);
+    assert_eq!(check_request(&old), Ok(()));
+}
+
+#[test]
+fn no_coding_is_taken_but_chunked_once() {
+    let coded = |codings: &[&str]| {
+        let mut request = parts("POST", "/", Version::HTTP_11, &["a"]);
+        for coding in codings {
+            request.headers.append(TRANSFER_ENCODING, coding.parse().unwrap());
+        }
+        check_request(&request)
+    };
+    assert_eq!((coded(&["chunked"]), coded(&["Chunked"])), (Ok(()), Ok(())));
+    let strange: [&[&str]; 6] = [
+        &["gzip, chunked"],
+        &["chunked, chunked"],
+        &["chunked", "chunked"],
+        &["gzip", "chunked"],
+        &["gzip"],
+        &[""],
+    ];
+    for codings in strange {
+        let refused = coded(codings).unwrap_err();
+        assert_eq!((refused, refused.status().as_u16()), (Refusal::CodingNotImplemented, 501), "{codings:?}");
+    }
+}
+
+#[test]
 fn a_target_that_names_another_host_is_refused() {
     let found = check("GET", "http://a.example/", &["b.example"]);
     assert_eq!(found, Err(Refusal::HostMismatch));

@@ -140,6 +140,20 @@ async fn an_answer_says_close_if_the_rest_of_the_body_is_in_the_way() {
 }
 
 #[tokio::test]
+async fn codings_that_are_not_undone_are_refused_and_what_follows_is_never_run() {
+    let edge = Edge::start(patient());
+    for coding in ["gzip, chunked", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked"] {
+        let mut client = edge.connect().await;
+        let head = format!("POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: {coding}\r\n\r\n");
+        client
+            .send([&head, "3\r\nabc\r\n0\r\n\r\n", "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"].concat())
+            .await;
+        assert_refused(&mut client, 501).await;
+    }
+    edge.done().await;
+}
+
+#[tokio::test]
 async fn ambiguous_lengths_are_refused_and_what_follows_is_never_run() {
     let edge = Edge::start(patient());
     let smuggled = "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n";
