@@ -158,6 +158,7 @@ impl AppCounters {
             Failure::NoAnswer
             | Failure::ErrorAnswer(_)
             | Failure::BadAnswer(_)
+            | Failure::BadStatus(_)
             | Failure::BrokenBody
             | Failure::BodyTooLarge(_) => &self.bad_answers,
             Failure::BadRequest(_) | Failure::Upload(_) | Failure::SlowClient(_) => return,

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::response;
+use http::{StatusCode, response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
@@ -74,7 +74,7 @@ pub async fn exchange(
         Started::Streaming(head) => head,
     };
     let (sender, receiver) = body::channel(config.response_buffer);
-    let length = content_length(&head);
+    let length = content_length(&head).filter(|_| !exchange.bodiless);
     exchange.declared = length;
     let expired = expired.clone();
     tokio::spawn(async move {
@@ -111,7 +111,7 @@ struct Exchange {
     counters: Arc<ReleaseCounters>,
     upload: Option<Arc<Upload>>,
     request: u64,
-    /// The request was for a head alone: its length is that of a body that is not sent.
+    /// The request was for a head alone, or is answered by one: its length is that of a body that is not sent.
     bodiless: bool,
     /// Bytes that the client was told to expect.
     declared: Option<u64>,
@@ -195,6 +195,10 @@ impl Exchange {
             match self.poll_answer(cx) {
                 Some(Answer::Response(response)) => {
                     let (head, body) = response.into_parts();
+                    if head.status.is_informational() {
+                        return Poll::Ready(Err(Failure::BadStatus(head.status.as_u16())));
+                    }
+                    self.bodiless |= matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                     self.head = Some(head);
                     self.body = Body::Open(body);
                     headway = true;
@@ -275,6 +279,8 @@ impl Exchange {
             headway = true;
             match frame {
                 None => self.body = Body::Complete,
+                // wasi:http would have as many bytes as are declared.
+                Some(Err(_)) if self.bodiless && self.total == 0 => self.body = Body::Complete,
                 Some(Err(_)) => return Err(self.failure()),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.take(data)?,

@@ -79,7 +79,9 @@ impl AppHandler {
         check_request(&parts)?;
         let mut body = Some(body);
         for _ in 0..=cgi::MAX_LOCAL_REDIRECTS {
-            match self.serve_once(parts, body.take(), seen).await? {
+            let is_redirected = body.is_none();
+            let served = self.serve_once(parts, body.take(), seen).await;
+            match served.map_err(|refusal| if is_redirected { refusal.of_redirect() } else { refusal })? {
                 Served::Response(response) => return Ok(response),
                 Served::Redirect(request, target) => parts = redirected(request, &target)?,
             }
@@ -310,7 +312,7 @@ fn redirected(mut parts: Parts, target: &str) -> Result<Parts, Refusal> {
     parts.headers.remove(http::header::CONTENT_TYPE);
     parts.headers.remove(http::header::TRANSFER_ENCODING);
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
-    uri.path_and_query = Some(target.parse().map_err(|_| Refusal::BadTarget)?);
-    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)?;
+    uri.path_and_query = Some(target.parse().map_err(|_| Refusal::RedirectLoop)?);
+    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::RedirectLoop)?;
     Ok(parts)
 }

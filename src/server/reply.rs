@@ -48,6 +48,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What it is for a request that an app has redirected within the host: a path that is none is the app's doing then.
+    pub fn of_redirect(self) -> Refusal {
+        match self {
+            Refusal::BadPath(_) | Refusal::BadTarget => Refusal::RedirectLoop,
+            other => other,
+        }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::NoApp => StatusCode::NOT_FOUND,
@@ -67,6 +75,7 @@ impl Refusal {
                 Failure::NoAnswer
                 | Failure::ErrorAnswer(_)
                 | Failure::BadAnswer(_)
+                | Failure::BadStatus(_)
                 | Failure::BrokenBody
                 | Failure::BodyTooLarge(_) => StatusCode::BAD_GATEWAY,
                 Failure::BadRequest(_) => StatusCode::BAD_REQUEST,

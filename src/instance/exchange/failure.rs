@@ -25,6 +25,8 @@ pub enum Failure {
     ErrorAnswer(String),
     #[error("the command's output is no CGI response: {0}")]
     BadAnswer(BadResponse),
+    #[error("the guest answered with status {0}, which ends no request")]
+    BadStatus(u16),
     #[error("the guest ended its response's body too early")]
     BrokenBody,
     #[error("the guest's response body is larger than max_response_body ({0} bytes)")]
