@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::compile::Compiler;
@@ -33,7 +32,7 @@ use crate::public;
 use crate::public::copies::Usage;
 use crate::registry::{FolderView, Registry};
 use crate::server::body::ResponseBody;
-use crate::server::connection::{Answered, Handler, Peer};
+use crate::server::connection::{Answered, Arriving, Handler, Peer};
 use crate::sizing::Sizing;
 
 /// Everything that `/status` tells.
@@ -251,7 +250,7 @@ impl AdminHandler {
 impl Handler for AdminHandler {
     type Body = ResponseBody;
 
-    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Answered<ResponseBody> {
+    async fn handle(&self, request: Request<Arriving>, _: Peer) -> Answered<ResponseBody> {
         let (request, _) = request.into_parts();
         self.answer(&request).await.into()
     }

@@ -87,6 +87,9 @@ impl ReleaseCounters {
 
     /// A response that was begun came to nothing.
     pub fn broken_off(&self, failure: &Failure) {
+        if failure.is_the_clients() {
+            return self.app.client_gone();
+        }
         self.app.failure(failure);
         self.tally.broken_off();
     }
@@ -155,8 +158,10 @@ impl AppCounters {
             Failure::NoAnswer
             | Failure::ErrorAnswer(_)
             | Failure::BadAnswer(_)
+            | Failure::BadStatus(_)
             | Failure::BrokenBody
             | Failure::BodyTooLarge(_) => &self.bad_answers,
+            Failure::BadRequest(_) | Failure::Upload(_) | Failure::SlowClient(_) => return,
         };
         counter.fetch_add(1, Relaxed);
     }

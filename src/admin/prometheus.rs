@@ -20,7 +20,9 @@ const APP_METRICS: [(&str, &str, &str, Read); 33] = [
         app.requests.deadline_passed
     }),
     ("bad_answers_total", "counter", "Answers that were none", |app| app.requests.bad_answers),
-    ("client_gone_total", "counter", "Clients that left a stream", |app| app.requests.client_gone),
+    ("client_gone_total", "counter", "Clients that left a stream, or were too slow with it", |app| {
+        app.requests.client_gone
+    }),
     ("guest_cpu_nanoseconds_total", "counter", "Time inside the guest", |app| app.requests.cpu_nanos),
     ("upkeep_cpu_nanoseconds_total", "counter", "Time for making and dropping instances", |app| {
         app.requests.upkeep_nanos

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -33,6 +34,7 @@ use super::pipe::{PipeReader, pipe};
 use super::state::HostState;
 use super::{Entry, Instance};
 use crate::router::Mount;
+use crate::server::body::Upload;
 
 /// A request as the guest sees it.
 pub struct GuestRequest {
@@ -40,6 +42,8 @@ pub struct GuestRequest {
     /// dropped further down.
     pub parts: http::request::Parts,
     pub body: GuestBody,
+    /// What becomes of the body, if it comes from a client while the guest runs.
+    pub upload: Option<Arc<Upload>>,
     pub id: u64,
     pub client: Client,
 }
@@ -55,7 +59,7 @@ impl GuestRequest {
     ) -> GuestRequest {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let client = Client { remote: nowhere, local: local.unwrap_or(nowhere), mount };
-        GuestRequest { parts, body, id: 0, client }
+        GuestRequest { parts, body, upload: None, id: 0, client }
     }
 }
 
@@ -82,6 +86,17 @@ pub enum Answer {
     Error(String),
     /// A command printed something that is no CGI response.
     Bad(BadResponse),
+}
+
+/// A request that can't be put to a guest: none was entered for it.
+#[derive(Debug, thiserror::Error)]
+#[error("the request can't be put to a guest: {0}")]
+pub struct BadRequest(String);
+
+impl BadRequest {
+    fn of(error: impl std::fmt::Display) -> wasmtime::Error {
+        wasmtime::Error::new(BadRequest(error.to_string()))
+    }
 }
 
 pub(super) type Sender = oneshot::Sender<Answer>;
@@ -184,15 +199,15 @@ pub(super) type Request03 = (p3::Request, BoxFuture<'static, Result<(), HttpErro
 /// Puts a request into a store.
 ///
 /// # Errors
-/// Its target and host make no URI.
+/// Its target and host make no URI: a [`BadRequest`].
 pub(super) fn request_http03(state: &mut HostState, request: GuestRequest) -> wasmtime::Result<Request03> {
     let GuestRequest { mut parts, body, .. } = request;
     // What HTTP/1.1 has in its Host field belongs to the request's target here.
     if let (None, Some(host)) = (parts.uri.authority(), parts.headers.get(http::header::HOST)) {
         let mut target = std::mem::take(&mut parts.uri).into_parts();
         target.scheme = Some(http::uri::Scheme::HTTP);
-        target.authority = Some(http::uri::Authority::try_from(host.as_bytes())?);
-        parts.uri = http::Uri::from_parts(target)?;
+        target.authority = Some(http::uri::Authority::try_from(host.as_bytes()).map_err(BadRequest::of)?);
+        parts.uri = http::Uri::from_parts(target).map_err(BadRequest::of)?;
     }
     let body = match body {
         GuestBody::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),

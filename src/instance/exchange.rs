@@ -8,6 +8,7 @@
 //! The lease is held until the body has ended or is known to be broken: Wasmtime lets a body end as if it were whole
 //! when its store is dropped, so a trap could not be told from an end.
 
+mod failure;
 mod pump;
 mod taken;
 
@@ -18,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::response;
+use http::{StatusCode, response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
@@ -26,15 +27,15 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
-use super::clock::{CpuClock, CpuTimeExceeded};
+use super::clock::CpuClock;
 use super::laned::Laned;
 use super::measured::Measured;
-use super::resident::RequestTimeExceeded;
 use super::{Answer, Factory, GuestRequest};
 use crate::config::AppConfig;
 use crate::metrics::ReleaseCounters;
 use crate::pool::{End, Lease};
-use crate::server::body::{self, ResponseBody};
+use crate::server::body::{self, RequestError, ResponseBody, Upload};
+pub use failure::Failure;
 use taken::Taken;
 
 /// For so long an answer is held back that was begun by a guest which has run without a break since.
@@ -44,29 +45,6 @@ const HELD: Duration = Duration::from_millis(20);
 pub enum Outcome {
     Response(http::Response<ResponseBody>),
     LocalRedirect(String),
-}
-
-/// How one ended that did not. The instance is gone in each case.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    #[error("the guest trapped: {0:#}")]
-    Trapped(wasmtime::Error),
-    #[error("the guest used up its cpu_time of {0:?}")]
-    CpuTime(Duration),
-    #[error("the request_timeout of {0:?} passed")]
-    Deadline(Duration),
-    #[error("its release was replaced, and its drain_timeout of {0:?} passed")]
-    Replaced(Duration),
-    #[error("the guest returned without an answer")]
-    NoAnswer,
-    #[error("the guest answered with an error: {0}")]
-    ErrorAnswer(String),
-    #[error("the command's output is no CGI response: {0}")]
-    BadAnswer(super::cgi::response::BadResponse),
-    #[error("the guest ended its response's body too early")]
-    BrokenBody,
-    #[error("the guest's response body is larger than max_response_body ({0} bytes)")]
-    BodyTooLarge(u64),
 }
 
 /// Runs one request in the leased instance and ends the lease: cleanly if the guest did.
@@ -85,7 +63,9 @@ pub async fn exchange(
     let mut exchange = Exchange::start(lease, request, config, counters.clone());
     let started = tokio::select! {
         biased;
-        started = poll_fn(|cx| exchange.resting(cx, Exchange::poll_start)) => started?,
+        started = poll_fn(|cx| exchange.resting(cx, Exchange::poll_start)) => {
+            started.map_err(|failure| exchange.blamed(failure))?
+        }
         () = expired.cancelled() => return Err(Failure::Replaced(config.drain_timeout)),
     };
     let head = match started {
@@ -94,7 +74,7 @@ pub async fn exchange(
         Started::Streaming(head) => head,
     };
     let (sender, receiver) = body::channel(config.response_buffer);
-    let length = content_length(&head);
+    let length = content_length(&head).filter(|_| !exchange.bodiless);
     exchange.declared = length;
     let expired = expired.clone();
     tokio::spawn(async move {
@@ -129,8 +109,9 @@ struct Exchange {
     started: Instant,
     clock: Arc<CpuClock>,
     counters: Arc<ReleaseCounters>,
+    upload: Option<Arc<Upload>>,
     request: u64,
-    /// The request was for a head alone: its length is that of a body that is not sent.
+    /// The request was for a head alone, or is answered by one: its length is that of a body that is not sent.
     bodiless: bool,
     /// Bytes that the client was told to expect.
     declared: Option<u64>,
@@ -175,7 +156,8 @@ impl Exchange {
         let (sender, answer) = oneshot::channel();
         let clock = lease.clock();
         let turn = lease.take_turn();
-        let (id, bodiless) = (request.id, request.parts.method == http::Method::HEAD);
+        let (id, upload) = (request.id, request.upload.clone());
+        let bodiless = request.parts.method == http::Method::HEAD;
         let guest: Guest = Box::pin(async move {
             let returned = lease.call(request, sender).await;
             (lease, returned)
@@ -195,6 +177,7 @@ impl Exchange {
             started: Instant::now(),
             clock,
             counters,
+            upload,
             request: id,
             bodiless,
             declared: None,
@@ -212,6 +195,10 @@ impl Exchange {
             match self.poll_answer(cx) {
                 Some(Answer::Response(response)) => {
                     let (head, body) = response.into_parts();
+                    if head.status.is_informational() {
+                        return Poll::Ready(Err(Failure::BadStatus(head.status.as_u16())));
+                    }
+                    self.bodiless |= matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                     self.head = Some(head);
                     self.body = Body::Open(body);
                     headway = true;
@@ -292,6 +279,8 @@ impl Exchange {
             headway = true;
             match frame {
                 None => self.body = Body::Complete,
+                // wasi:http would have as many bytes as are declared.
+                Some(Err(_)) if self.bodiless && self.total == 0 => self.body = Body::Complete,
                 Some(Err(_)) => return Err(self.failure()),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.take(data)?,
@@ -350,7 +339,7 @@ impl Exchange {
             GuestState::Failed(error, lease) => {
                 lease.end(End::Spoiled);
                 if let Some(error) = error {
-                    self.report(&Failure::of(error));
+                    self.report(&self.blamed(Failure::of(error)));
                 }
             }
             GuestState::Running(_) | GuestState::Ended => {}
@@ -364,12 +353,26 @@ impl Exchange {
         }
     }
 
+    /// The failure as the one of whoever caused it: without its request's body a guest can't but fail. What it does to
+    /// its limits is its own doing all the same.
+    fn blamed(&self, failure: Failure) -> Failure {
+        let Some(upload) = &self.upload else { return failure };
+        let fault = match &failure {
+            Failure::CpuTime(_) | Failure::BodyTooLarge(_) => None,
+            Failure::Deadline(_) if upload.is_awaited() => Some(RequestError::TooSlow),
+            _ => upload.take_fault(),
+        };
+        fault.map_or(failure, Failure::Upload)
+    }
+
     fn report(&self, failure: &Failure) {
         self.counters.broken_off(failure);
-        tracing::warn!(
-            app = %self.counters.app.app(), request_id = format_args!("{:016x}", self.request).to_string(),
-            "{failure}"
-        );
+        let (app, request_id) = (self.counters.app.app(), format!("{:016x}", self.request));
+        if failure.is_the_clients() {
+            tracing::debug!(%app, request_id, "{failure}");
+        } else {
+            tracing::warn!(%app, request_id, "{failure}");
+        }
     }
 }
 
@@ -391,17 +394,5 @@ fn content_length(head: &response::Parts) -> Option<u64> {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.account();
-    }
-}
-
-impl Failure {
-    fn of(error: wasmtime::Error) -> Failure {
-        if let Some(exceeded) = error.downcast_ref::<CpuTimeExceeded>() {
-            Failure::CpuTime(exceeded.0)
-        } else if let Some(exceeded) = error.downcast_ref::<RequestTimeExceeded>() {
-            Failure::Deadline(exceeded.0)
-        } else {
-            Failure::Trapped(error)
-        }
     }
 }

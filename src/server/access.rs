@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 
 use super::body::{BodyEnd, Watch};
-use super::connection::Peer;
+use super::connection::{Arriving, Peer};
 use crate::logging::{self, Access};
 
 /// Goes along with a response's body; `None` when no access log is wanted.
@@ -30,7 +29,7 @@ impl AccessLine {
         AccessLine(None)
     }
 
-    pub fn begin(request: &Request<Incoming>, peer: Peer, id: u64) -> AccessLine {
+    pub fn begin(request: &Request<Arriving>, peer: Peer, id: u64) -> AccessLine {
         let host = request.uri().authority().map(|authority| authority.as_str());
         let host = host.or_else(|| request.headers().get(http::header::HOST)?.to_str().ok());
         AccessLine(Some(Box::new(Line {

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -30,6 +29,7 @@ use busy_poll::BusyPoll;
 use preface::Protocol;
 use watch::{Times, Watch};
 
+pub use arriving::Arriving;
 pub use check::{MAX_TARGET, Refusal, check_request, host};
 
 // What a connection is doing, and what follows from it.
@@ -42,6 +42,7 @@ mod preface;
 mod rounds;
 mod socket;
 // The two protocols, and what is done to each request and response.
+mod arriving;
 mod check;
 mod exchange;
 mod http1;
@@ -71,7 +72,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// The request is unchecked: [`check_request`] is the first thing to call. The status must not be 1xx.
     fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         peer: Peer,
     ) -> impl Future<Output = Answered<Self::Body>> + Send;
 
@@ -241,7 +242,7 @@ async fn drive<M: Fn() -> bool>(
 /// One request through the handler; errors are answers.
 async fn exchange<H: Handler>(
     handler: H,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     peer: Peer,
     exchange: exchange::Exchange,
 ) -> Result<Response<exchange::Outgoing<H::Body>>, Infallible> {

@@ -89,6 +89,11 @@ async fn respond(release: &Release, page: &Page, parts: &Parts) -> Result<Respon
         headers.remove(CONTENT_TYPE);
         headers.remove(CONTENT_ENCODING);
     }
+    if status.is_client_error() {
+        // It is of this one request, and not of the file.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.remove(LAST_MODIFIED);
+    }
     let body = match parts.method {
         Method::HEAD if status.is_success() => {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(len));

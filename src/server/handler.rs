@@ -1,19 +1,19 @@
 //! One request, from the connection to its answer: route, static files, read, lease, run, reply.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 
 use super::access::AccessLine;
-use super::body::{RequestBody, RequestError, ResponseBody, Small, read_small};
-use super::connection::{Answered, Crowd, Handler, Peer, check_request, host};
+use super::body::{RequestBody, RequestError, ResponseBody, Small, Upload, Uploading, read_small};
+use super::connection::{Answered, Arriving, Crowd, Handler, Peer, check_request, host};
 use super::files;
 use super::reply::{self, Refusal};
 use super::seen::Seen;
@@ -72,14 +72,16 @@ impl AppHandler {
 
     async fn serve(
         &self,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         seen: &mut Seen,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        let (mut parts, incoming) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         check_request(&parts)?;
-        let mut body = Some(incoming);
+        let mut body = Some(body);
         for _ in 0..=cgi::MAX_LOCAL_REDIRECTS {
-            match self.serve_once(parts, body.take(), seen).await? {
+            let is_redirected = body.is_none();
+            let served = self.serve_once(parts, body.take(), seen).await;
+            match served.map_err(|refusal| if is_redirected { refusal.of_redirect() } else { refusal })? {
                 Served::Response(response) => return Ok(response),
                 Served::Redirect(request, target) => parts = redirected(request, &target)?,
             }
@@ -91,7 +93,7 @@ impl AppHandler {
     async fn serve_once(
         &self,
         parts: Parts,
-        body: Option<Incoming>,
+        body: Option<Arriving>,
         seen: &mut Seen,
     ) -> Result<Served, Refusal> {
         let routed = self.route(&parts, seen)?;
@@ -113,9 +115,12 @@ impl AppHandler {
         let (Routed { release, target }, lease) = self.lease(routed, &parts, seen).await?;
         seen.timing.has(&lease, release.config.mode);
         let original = release.kind.is_command().then(|| parts.clone());
+        let (body, upload) = guest_body(body);
+        seen.upload = upload.clone();
         let request = GuestRequest {
-            parts: guest_parts(parts, target, &release),
-            body: guest_body(body),
+            parts: guest_parts(parts, target, &release, seen.peer.local)?,
+            body,
+            upload,
             id: seen.id,
             client: Client { remote: seen.peer.remote, local: seen.peer.local, mount: release.mount.clone() },
         };
@@ -168,7 +173,7 @@ impl AppHandler {
 impl Handler for AppHandler {
     type Body = ResponseBody<AccessLine>;
 
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Answered<ResponseBody<AccessLine>> {
+    async fn handle(&self, request: Request<Arriving>, peer: Peer) -> Answered<ResponseBody<AccessLine>> {
         let id = self.0.next_request.fetch_add(1, Relaxed);
         let mut seen = Seen::new(id, peer, Timing::new(self.0.debug_headers));
         let mut line = match self.0.access_log {
@@ -177,7 +182,7 @@ impl Handler for AppHandler {
         };
         let served = self.serve(request, &mut seen).await;
         if let (Some(release), AnsweredBy::App) = (&seen.release, seen.answered_by) {
-            count(&served, &release.counters.tally);
+            count(&served, &seen, &release.counters.tally);
         }
         let crowd = crowd(&served, &seen);
         let mut response = match served {
@@ -222,9 +227,11 @@ fn record(routed: &Routed, parts: &Parts, body: &Small) {
     release.counters.app.recorder().note(&parts.method, below, &parts.headers, body);
 }
 
-/// Counts what the app did: nothing, if it was not asked.
-fn count<B>(served: &Result<Response<B>, Refusal>, tally: &Tally) {
+/// Counts what the app did: nothing, if it was not asked, or could not but fail.
+fn count<B>(served: &Result<Response<B>, Refusal>, seen: &Seen, tally: &Tally) {
+    let had_its_body = seen.upload.as_ref().is_none_or(|upload| !upload.is_broken());
     match served {
+        Ok(response) if response.status().is_server_error() && !had_its_body => {}
         Ok(response) => tally.ended(response.status().is_server_error()),
         Err(refusal) if refusal.is_the_apps() => tally.ended(true),
         Err(_) => {}
@@ -245,20 +252,43 @@ fn target(uri: &Uri, path: &str) -> Result<Uri, Refusal> {
     Uri::from_parts(parts).map_err(|_| Refusal::BadTarget)
 }
 
-fn guest_parts(mut parts: Parts, target: Uri, release: &Release) -> Parts {
+fn guest_parts(
+    mut parts: Parts,
+    target: Uri,
+    release: &Release,
+    local: SocketAddr,
+) -> Result<Parts, Refusal> {
     parts.uri = target;
+    // A command has variables for that, which are made from the connection.
+    if !release.kind.is_command() && host(&parts).is_none() {
+        parts.uri = at(parts.uri, local)?;
+    }
     release.tell_prefix(&mut parts.headers);
-    parts
+    Ok(parts)
 }
 
-fn guest_body(body: Small) -> GuestBody {
+/// A target that names no host, at the address where it was asked for: wasi:http has no requests without an authority,
+/// HTTP/1 has.
+fn at(target: Uri, local: SocketAddr) -> Result<Uri, Refusal> {
+    let mut uri = target.into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(Authority::try_from(local.to_string()).map_err(|_| Refusal::BadTarget)?);
+    Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)
+}
+
+fn guest_body(body: Small) -> (GuestBody, Option<Arc<Upload>>) {
     match body {
-        Small::Whole(bytes, None) => GuestBody::Whole(bytes),
+        Small::Whole(bytes, None) => (GuestBody::Whole(bytes), None),
         Small::Whole(bytes, Some(trailers)) => {
             let trailers = futures_util::future::ready(Some(Ok(trailers)));
-            GuestBody::Streaming(Full::new(bytes).map_err(never).with_trailers(trailers).boxed_unsync())
+            let body = Full::new(bytes).map_err(never).with_trailers(trailers);
+            (GuestBody::Streaming(body.boxed_unsync()), None)
         }
-        Small::Streaming(body) => GuestBody::Streaming(body.map_err(guest_error).boxed_unsync()),
+        Small::Streaming(body) => {
+            let upload = Arc::<Upload>::default();
+            let body = Uploading::new(body, upload.clone(), guest_error);
+            (GuestBody::Streaming(body.boxed_unsync()), Some(upload))
+        }
     }
 }
 
@@ -267,9 +297,9 @@ fn never(never: std::convert::Infallible) -> wasmtime_wasi_http::Error {
 }
 
 /// What a guest is told of a request body that ended early.
-fn guest_error(error: RequestError) -> wasmtime_wasi_http::Error {
+fn guest_error(error: &RequestError) -> wasmtime_wasi_http::Error {
     match error {
-        RequestError::TooLarge { limit } => wasmtime_wasi_http::Error::HttpRequestBodySize(Some(limit)),
+        RequestError::TooLarge { limit } => wasmtime_wasi_http::Error::HttpRequestBodySize(Some(*limit)),
         RequestError::TooSlow => wasmtime_wasi_http::Error::ConnectionReadTimeout,
         RequestError::Broken(_) => wasmtime_wasi_http::Error::HttpProtocolError,
     }
@@ -282,7 +312,7 @@ fn redirected(mut parts: Parts, target: &str) -> Result<Parts, Refusal> {
     parts.headers.remove(http::header::CONTENT_TYPE);
     parts.headers.remove(http::header::TRANSFER_ENCODING);
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
-    uri.path_and_query = Some(target.parse().map_err(|_| Refusal::BadTarget)?);
-    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)?;
+    uri.path_and_query = Some(target.parse().map_err(|_| Refusal::RedirectLoop)?);
+    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::RedirectLoop)?;
     Ok(parts)
 }

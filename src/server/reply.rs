@@ -48,6 +48,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What it is for a request that an app has redirected within the host: a path that is none is the app's doing then.
+    pub fn of_redirect(self) -> Refusal {
+        match self {
+            Refusal::BadPath(_) | Refusal::BadTarget => Refusal::RedirectLoop,
+            other => other,
+        }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::NoApp => StatusCode::NOT_FOUND,
@@ -62,11 +70,15 @@ impl Refusal {
                 Failure::CpuTime(_) | Failure::Deadline(_) | Failure::Replaced(_) => {
                     StatusCode::GATEWAY_TIMEOUT
                 }
+                Failure::SlowClient(_) => StatusCode::REQUEST_TIMEOUT,
+                Failure::Upload(error) => error.status(),
                 Failure::NoAnswer
                 | Failure::ErrorAnswer(_)
                 | Failure::BadAnswer(_)
+                | Failure::BadStatus(_)
                 | Failure::BrokenBody
                 | Failure::BodyTooLarge(_) => StatusCode::BAD_GATEWAY,
+                Failure::BadRequest(_) => StatusCode::BAD_REQUEST,
             },
             Refusal::RedirectLoop => StatusCode::BAD_GATEWAY,
         }
@@ -75,7 +87,8 @@ impl Refusal {
     /// Whether it is the app's doing, and neither the client's nor for want of room.
     pub fn is_the_apps(&self) -> bool {
         match self {
-            Refusal::Guest(failure) => !matches!(failure, Failure::Replaced(_)),
+            Refusal::Guest(Failure::Replaced(_)) => false,
+            Refusal::Guest(failure) => !failure.is_the_clients(),
             Refusal::Lease(error) => matches!(error, LeaseError::Failing { .. }),
             Refusal::RedirectLoop => true,
             Refusal::NoApp
@@ -195,6 +208,9 @@ mod tests {
             Refusal::Lease(LeaseError::TimedOut),
             Refusal::Lease(LeaseError::Closed),
             Refusal::Guest(Failure::Replaced(Duration::ZERO)),
+            Refusal::Guest(Failure::BadRequest(String::new())),
+            Refusal::Guest(Failure::Upload(RequestError::TooSlow)),
+            Refusal::Guest(Failure::SlowClient(Duration::ZERO)),
         ] {
             assert!(!refusal.is_the_apps(), "{refusal}");
         }

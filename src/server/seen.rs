@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::body::Upload;
 use super::connection::Peer;
 use super::timing::Timing;
 use crate::metrics::AnsweredBy;
@@ -13,12 +14,14 @@ pub struct Seen {
     /// The release that it was routed to.
     pub release: Option<Arc<Release>>,
     pub answered_by: AnsweredBy,
+    /// What became of its body, if the guest was given it while it came.
+    pub upload: Option<Arc<Upload>>,
     pub timing: Timing,
 }
 
 impl Seen {
     pub fn new(id: u64, peer: Peer, timing: Timing) -> Seen {
-        Seen { id, peer, release: None, answered_by: AnsweredBy::None, timing }
+        Seen { id, peer, release: None, answered_by: AnsweredBy::None, upload: None, timing }
     }
 
     /// It is answered by `who` of the release that it was routed to. The first one counts: what an app redirects to

@@ -11,12 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 use super::accept::{self, Listener};
 use super::body::{RequestBody, ResponseBody, Sender, channel};
-use super::connection::{Answered, Handler, Limits, Peer, check_request};
+use super::connection::{Answered, Arriving, Handler, Limits, Peer, check_request};
 use super::drain::{Drain, Drained};
 
 pub use client::Raw;
@@ -150,7 +149,7 @@ impl App {
         self.seen.gate.add_permits(requests);
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn answer(&self, request: Request<Arriving>) -> Response<ResponseBody> {
         self.seen.started.fetch_add(1, SeqCst);
         let _running = Running(self.seen.clone());
         let (parts, body) = request.into_parts();
@@ -160,7 +159,9 @@ impl App {
         match parts.uri.path() {
             "/hello" => text(StatusCode::OK, "hello"),
             "/empty" => text(StatusCode::OK, ""),
-            "/204" => text(StatusCode::NO_CONTENT, "not to be seen"),
+            "/204" => declaring(text(StatusCode::NO_CONTENT, "not to be seen")),
+            "/205" => declaring(text(StatusCode::RESET_CONTENT, "not to be seen")),
+            "/304-declared" => declaring(text(StatusCode::NOT_MODIFIED, "")),
             "/304" => text(StatusCode::NOT_MODIFIED, "not to be seen"),
             "/big" => text(StatusCode::OK, vec![b'x'; 2 * 1024 * 1024 + 1]),
             "/lies" => lies(),
@@ -209,7 +210,7 @@ impl App {
 impl Handler for App {
     type Body = ResponseBody;
 
-    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Answered<ResponseBody> {
+    async fn handle(&self, request: Request<Arriving>, _: Peer) -> Answered<ResponseBody> {
         self.answer(request).await.into()
     }
 
@@ -226,13 +227,16 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody> {
 
 /// A head that claims another length than the body has.
 fn lies() -> Response<ResponseBody> {
-    let mut response = text(StatusCode::OK, "GET / HTTP/1.1 200");
+    declaring(text(StatusCode::OK, "GET / HTTP/1.1 200"))
+}
+
+fn declaring(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     let length = http::HeaderValue::from_static("4");
     response.headers_mut().insert("content-length", length);
     response
 }
 
-async fn count(body: Incoming) -> Response<ResponseBody> {
+async fn count(body: Arriving) -> Response<ResponseBody> {
     let mut body = match RequestBody::new(body, 8 * 1024 * 1024, Duration::from_millis(200)) {
         Ok(body) => body,
         Err(error) => return text(error.status(), error.to_string()),
@@ -248,7 +252,7 @@ async fn count(body: Incoming) -> Response<ResponseBody> {
     text(StatusCode::OK, counted)
 }
 
-async fn echo(mut body: Incoming, mut sender: Sender) {
+async fn echo(mut body: Arriving, mut sender: Sender) {
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return };

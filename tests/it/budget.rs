@@ -25,7 +25,8 @@ async fn ask(host: &TestHost, app: &str, path: &str, used: u32) -> String {
                 http::Request::get(path).header("host", "a").body(()).expect("a request").into_parts();
             let any = ([127, 0, 0, 1], 1).into();
             let client = Client { remote: any, local: any, mount: Mount::root() };
-            let request = GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), id: 0, client };
+            let request =
+                GuestRequest { parts, body: GuestBody::Whole(Bytes::new()), upload: None, id: 0, client };
             tokio::task::yield_now().await;
             for _ in 0..used {
                 tokio::task::coop::consume_budget().await;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::Program;
 use crate::support::TestHost;
+use crate::versions::printing;
 use crate::wire::{Broken, Wire};
 
 /// Whole again: at rest, with as many idle instances as are kept.
@@ -125,23 +126,39 @@ async fn an_http_1_0_client_sees_a_broken_body_as_a_reset() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_that_breaks_its_own_promise_of_a_length_gives_no_whole_answer() {
-    let text = "Content-Type: text/plain\nContent-Length: 10\n\nshort";
-    let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
-    let module = format!(
-        r#"(module
-            (import "wasi_snapshot_preview1" "fd_write"
-                (func $write (param i32 i32 i32 i32) (result i32)))
-            (memory (export "memory") 1)
-            (data (i32.const 0) "\10\00\00\00")
-            (data (i32.const 16) "{escaped}")
-            (func (export "_start")
-                (i32.store (i32.const 4) (i32.const {length}))
-                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#,
-        length = text.len()
-    );
-    let host = TestHost::builder().bytes("liar", &wat::parse_str(module).expect("a module")).start().await;
+    let liar = printing("Content-Type: text/plain\nContent-Length: 10\n\nshort");
+    let host = TestHost::builder().bytes("liar", &liar).start().await;
     assert_eq!(host.get("/liar").await.status, 502);
     host.settled("liar").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_304_may_tell_the_length_of_what_it_stands_for_and_a_204_one_of_nothing() {
+    let printed = |status: &str| printing(&format!("Status: {status}\nETag: \"a\"\nContent-Length: 100\n\n"));
+    let host = TestHost::builder().bytes("known", &printed("304")).bytes("nothing", &printed("204"));
+    let host = host.start().await;
+    let mut wire = Wire::connect(host.address()).await;
+    for (app, status) in [("known", 304), ("nothing", 204), ("known", 304)] {
+        wire.ask(&format!("/{app}")).await;
+        let head = wire.head().await.expect("a head");
+        assert_eq!((head.status, head.header("etag")), (status, "\"a\""));
+        assert_eq!(host.app(app).requests.bad_answers, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_that_ends_no_request_and_a_redirect_out_of_the_host_are_the_apps_502() {
+    let host = TestHost::builder()
+        .bytes("hints", &printing("Status: 103 Early Hints\nContent-Type: text/plain\n\n"))
+        .bytes("above", &printing("Location: /../x\n\n"))
+        .start()
+        .await;
+    for app in ["hints", "above"] {
+        let answer = host.get(&format!("/{app}")).await;
+        assert_eq!(answer.status, 502, "{app}");
+        assert_ne!(answer.header("x-error-id"), "", "{app}");
+    }
+    assert_eq!(host.app("hints").requests.bad_answers, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

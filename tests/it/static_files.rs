@@ -137,6 +137,7 @@ async fn conditions_and_ranges_are_answered() {
     assert_eq!(host.app("shop").requests.static_not_modified, 2);
     let failed = get(&host, "/shop/a.txt", &[("if-match", "\"other\"")]).await;
     assert_eq!((failed.status.as_u16(), failed.text()), (412, ""));
+    assert_eq!((failed.header("cache-control"), failed.header("last-modified")), ("no-store", ""));
     let part = get(&host, "/shop/a.txt", &[("range", "bytes=2-4")]).await;
     assert_eq!((part.status.as_u16(), part.text()), (206, "234"));
     assert_eq!((part.header("content-range"), part.header("content-length")), ("bytes 2-4/10", "3"));
@@ -151,6 +152,7 @@ async fn conditions_and_ranges_are_answered() {
         (beyond.status.as_u16(), beyond.header("content-range"), beyond.text()),
         (416, "bytes */10", "")
     );
+    assert_eq!((beyond.header("cache-control"), beyond.header("last-modified")), ("no-store", ""));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,11 @@ pub fn version(text: &str) -> Vec<u8> {
 
 /// Answers with this status.
 pub fn answering(status: &str, text: &str) -> Vec<u8> {
-    let output = format!("Status: {status}\nContent-Type: text/plain\n\n{text}");
+    printing(&format!("Status: {status}\nContent-Type: text/plain\n\n{text}"))
+}
+
+/// A command that prints this.
+pub fn printing(output: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
             (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

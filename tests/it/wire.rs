@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
@@ -41,6 +41,17 @@ impl Head {
 impl Wire {
     pub async fn connect(address: SocketAddr) -> Wire {
         let stream = TcpStream::connect(address).await.expect("a connection");
+        Wire::over(stream)
+    }
+
+    /// A client for whom little is on the way that it has not read.
+    pub async fn connect_narrow(address: SocketAddr) -> Wire {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(8 << 10).expect("a socket option");
+        Wire::over(socket.connect(address).await.expect("a connection"))
+    }
+
+    fn over(stream: TcpStream) -> Wire {
         stream.set_nodelay(true).expect("a socket option");
         Wire { stream, read: Vec::new(), ended: false, patience: PATIENCE }
     }

@@ -17,6 +17,7 @@ impl Exchange {
                 return;
             }
             Err(failure) => {
+                let failure = self.blamed(failure);
                 self.report(&failure);
                 // The client sees a broken connection or stream, never an end.
                 sender.abort(failure);
@@ -26,7 +27,7 @@ impl Exchange {
         // Work after the response: until the same deadline.
         let returned = poll_fn(|cx| self.resting(cx, Self::poll_end));
         if !returned.await {
-            self.report(&Failure::Deadline(self.timeout));
+            self.report(&self.blamed(Failure::Deadline(self.timeout)));
         }
         self.end();
     }
@@ -49,7 +50,8 @@ impl Exchange {
                 match tokio::time::timeout_at(deadline, sender.send(chunk)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Ok(Pumped::ClientGone),
-                    Err(_) => return Err(Failure::Deadline(self.timeout)),
+                    // The guest has not run meanwhile: it was the client's time.
+                    Err(_) => return Err(Failure::SlowClient(self.timeout)),
                 }
             }
             if matches!(self.body, Body::Complete) {

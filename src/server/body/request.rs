@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+
+use crate::server::connection::Arriving;
 
 /// While a small body is read ahead, each second pays for this many bytes more: a slow line may take its time, a
 /// client that trickles may not.
@@ -44,7 +45,7 @@ impl RequestError {
 /// A request body that yields at most so many bytes and waits at most so long for each of its frames. Time during
 /// which nobody polls it doesn't count: that is the guest's, not the client's.
 #[derive(Debug)]
-pub struct RequestBody<B = Incoming> {
+pub struct RequestBody<B = Arriving> {
     inner: B,
     /// What was read ahead and not yet taken.
     replay: VecDeque<Bytes>,
@@ -59,7 +60,7 @@ pub struct RequestBody<B = Incoming> {
 
 /// A request body after [`read_small`].
 #[derive(Debug)]
-pub enum Small<B = Incoming> {
+pub enum Small<B = Arriving> {
     /// It is all here.
     Whole(Bytes, Option<HeaderMap>),
     /// There is more: what was read is replayed, then the rest is streamed.

@@ -1,6 +1,6 @@
 //! What every request must be before anything looks at it: the checks that hyper leaves to us.
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, StatusCode, Version};
@@ -27,6 +27,8 @@ pub enum Refusal {
     BadTarget,
     #[error("the request target is longer than {MAX_TARGET} bytes")]
     TargetTooLong,
+    #[error("the only transfer-encoding that is implemented is chunked, once")]
+    CodingNotImplemented,
     #[error("the method is not implemented")]
     MethodNotImplemented,
 }
@@ -35,7 +37,7 @@ impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::MethodNotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::MethodNotImplemented | Self::CodingNotImplemented => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -43,10 +45,12 @@ impl Refusal {
 
 /// Refuses what no app should ever see. Decisions, where the standards leave a choice:
 /// - `content-length` beside `transfer-encoding` is refused, not repaired;
+/// - a body in any coding but chunks is not implemented: the app would not learn that it is coded;
 /// - a target in absolute form and a `host` header must agree (the standard would let the target win silently);
 /// - CONNECT and TRACE are not implemented; an `upgrade` header is ignored, as the standard allows;
 /// - HTTP/1.0 may come without `host`.
 pub fn check_request(request: &Parts) -> Result<(), Refusal> {
+    check_coding(request)?;
     if request.extensions.get::<AmbiguousLength>().is_some() {
         return Err(Refusal::AmbiguousLength);
     }
@@ -63,6 +67,15 @@ pub fn host(request: &Parts) -> Option<&str> {
     let named = request.uri.authority().map(Authority::as_str);
     let header = || request.headers.get(HOST)?.to_str().ok();
     named.or_else(header).filter(|host| !host.is_empty())
+}
+
+fn check_coding(request: &Parts) -> Result<(), Refusal> {
+    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::CodingNotImplemented),
+    }
 }
 
 fn check_target(request: &Parts) -> Result<(), Refusal> {
@@ -94,6 +107,8 @@ fn check_host(request: &Parts) -> Result<(), Refusal> {
     match (named, header) {
         (None, None) if request.version == Version::HTTP_10 => Ok(()),
         (None, None) => Err(Refusal::MissingHost),
+        // Also beside a target that names it.
+        (Some(_), None) if request.version == Version::HTTP_11 => Err(Refusal::MissingHost),
         // What the standard asks a client to send when its target has no host.
         (None, Some("")) => Ok(()),
         (Some(host), None) | (None, Some(host)) => check_name(host),

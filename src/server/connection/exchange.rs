@@ -16,6 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::activity::{Activity, InFlight};
+use super::arriving::{Arriving, Rest};
 use super::{AmbiguousLength, Answered};
 
 /// The most bytes of one HTTP/2 body frame: what a client must take within the write timeout to count as alive.
@@ -28,6 +29,8 @@ pub(super) struct Exchange {
     head_only: bool,
     /// Whether a response may say that it is its connection's last. HTTP/2 has GOAWAY for that.
     http1: bool,
+    /// Of the request's body, on HTTP/1 if it has one.
+    rest: Option<Arc<Rest>>,
     pace: Option<Arc<Pace>>,
 }
 
@@ -52,17 +55,24 @@ pin_project! {
 }
 
 impl Exchange {
+    /// Also the request as its handler is to have it.
     pub(super) fn begin(
         activity: &Arc<Activity>,
-        request: &mut Request<Incoming>,
+        mut request: Request<Incoming>,
         pace: Option<Arc<Pace>>,
-    ) -> Self {
+    ) -> (Self, Request<Arriving>) {
         let in_flight = activity.begin();
         let http1 = request.version() < Version::HTTP_2;
         if http1 && activity.is_suspect() {
             request.extensions_mut().insert(AmbiguousLength);
         }
-        Self { in_flight, head_only: request.method() == Method::HEAD, http1, pace }
+        let head_only = request.method() == Method::HEAD;
+        let (parts, incoming) = request.into_parts();
+        let (body, rest) = match http1 {
+            true => Arriving::followed(incoming),
+            false => (Arriving::new(incoming), None),
+        };
+        (Self { in_flight, head_only, http1, rest, pace }, Request::from_parts(parts, body))
     }
 
     /// The response as hyper may send it.
@@ -79,6 +89,9 @@ impl Exchange {
         let nonsense = parts.status.is_informational();
         if nonsense {
             parts.status = StatusCode::BAD_GATEWAY;
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        if has_no_body(parts.status) {
             parts.headers.remove(CONTENT_LENGTH);
         }
         let length = body.size_hint().exact();
@@ -99,9 +112,11 @@ impl Exchange {
     fn must_close(&self, status: StatusCode) -> bool {
         let activity = &self.in_flight.activity;
         let error = status.is_client_error() || status.is_server_error();
-        // The rest of a refused body is not waited for.
-        let unread = error && activity.is_mid_request();
-        unread || activity.is_ending() || activity.is_suspect()
+        let more_to_come = activity.is_mid_request();
+        // The rest of a body that nobody wants is not waited for, nor that of a refused one.
+        let dropped = self.rest.as_ref().filter(|rest| rest.is_left());
+        let unread = dropped.is_some_and(|rest| more_to_come || !rest.has_length);
+        unread || (error && more_to_come) || activity.is_ending() || activity.is_suspect()
     }
 }
 
@@ -200,8 +215,9 @@ where
     }
 }
 
+/// Nor a length (RFC 9110, 8.6 and 15.3.6): a 304 might tell that of what it stands for, but hyper takes it for a fault.
 fn has_no_body(status: StatusCode) -> bool {
-    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// A HEAD answer says how long the body would have been, if that is known.

@@ -170,10 +170,10 @@ impl Framing {
         let Some(value) = field(line, b"transfer-encoding") else {
             return;
         };
-        let last = value.rsplit(|&byte| byte == b',').next().unwrap_or(value);
-        self.head.coding = Some(match last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-            true => Coding::Chunked,
-            false => Coding::Other,
+        // Chunked is undone here and no other coding, nor a second time.
+        self.head.coding = Some(match (self.head.coding, value.eq_ignore_ascii_case(b"chunked")) {
+            (None, true) => Coding::Chunked,
+            _ => Coding::Other,
         });
     }
 

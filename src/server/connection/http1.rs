@@ -28,8 +28,8 @@ impl Connection {
         let mut watch = self.watch(activity.clone(), Phase::Reading);
         let mut busy_poll = self.busy_poll(&handler);
         let (peer, exchanges) = (self.peer, activity.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let begun = Exchange::begin(&exchanges, &mut request, None);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (begun, request) = Exchange::begin(&exchanges, request, None);
             exchange(handler.clone(), request, peer, begun)
         });
         let socket = Socket::new(self.stream, self.first, activity.clone(), limits.write_timeout)

@@ -44,10 +44,10 @@ impl Connection {
             Streams { drain: self.drain, write_timeout: limits.write_timeout, next: Arc::default() };
         let (peer, began) = (self.peer, self.began);
         let (exchanges, next) = (activity.clone(), streams.next.clone());
-        let service = service_fn(move |mut request: http::Request<Incoming>| {
+        let service = service_fn(move |request: http::Request<Incoming>| {
             let pace = Arc::new(Pace::new(began));
             *next.lock() = Some(pace.clone());
-            let begun = Exchange::begin(&exchanges, &mut request, Some(pace));
+            let (begun, request) = Exchange::begin(&exchanges, request, Some(pace));
             exchange(handler.clone(), request, peer, begun)
         });
         let socket = Socket::new(self.stream, self.first, activity.clone(), limits.write_timeout);

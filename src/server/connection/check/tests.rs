@@ -27,6 +27,16 @@ fn an_ordinary_request_passes() {
 }
 
 #[test]
+fn a_host_that_passes_is_an_authority() {
+    let names = ["a", "A.b-c", "a_b", "..", "-", "_", "1.2.3.4.", "a:", "a:0", "a:99999", "[::1]", "[::1]:"];
+    let odd = ["[1.2.3.4]", "[-]", "[:::::::]", "[v1.a]:80", "a-:65536"];
+    for host in names.iter().chain(&odd) {
+        assert_eq!(check("GET", "/", &[host]), Ok(()), "{host}");
+        assert!(Authority::try_from(*host).is_ok(), "{host} can't be told to a guest");
+    }
+}
+
+#[test]
 fn a_host_is_required_once_and_well_formed() {
     assert_eq!(check("GET", "/", &[]), Err(Refusal::MissingHost));
     assert_eq!(check("GET", "/", &["a", "a"]), Err(Refusal::ManyHosts));
@@ -35,6 +45,37 @@ fn a_host_is_required_once_and_well_formed() {
     }
     let old = parts("GET", "/", Version::HTTP_10, &[]);
     assert_eq!((check_request(&old), host(&old)), (Ok(()), None));
+}
+
+#[test]
+fn a_target_with_a_host_does_not_stand_for_the_header() {
+    assert_eq!(check("GET", "http://a.example/", &[]), Err(Refusal::MissingHost));
+    let old = parts("GET", "http://a.example/", Version::HTTP_10, &[]);
+    assert_eq!(check_request(&old), Ok(()));
+}
+
+#[test]
+fn no_coding_is_taken_but_chunked_once() {
+    let coded = |codings: &[&str]| {
+        let mut request = parts("POST", "/", Version::HTTP_11, &["a"]);
+        for coding in codings {
+            request.headers.append(TRANSFER_ENCODING, coding.parse().unwrap());
+        }
+        check_request(&request)
+    };
+    assert_eq!((coded(&["chunked"]), coded(&["Chunked"])), (Ok(()), Ok(())));
+    let strange: [&[&str]; 6] = [
+        &["gzip, chunked"],
+        &["chunked, chunked"],
+        &["chunked", "chunked"],
+        &["gzip", "chunked"],
+        &["gzip"],
+        &[""],
+    ];
+    for codings in strange {
+        let refused = coded(codings).unwrap_err();
+        assert_eq!((refused, refused.status().as_u16()), (Refusal::CodingNotImplemented, 501), "{codings:?}");
+    }
 }
 
 #[test]

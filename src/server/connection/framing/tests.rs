@@ -10,7 +10,7 @@ fn follow(bytes: &[u8]) -> Framing {
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
-const CHUNKED: &str = "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n\
+const CHUNKED: &str = "POST / HTTP/1.1\r\nTransfer-Encoding:  Chunked \r\n\r\n\
     3;name=\"v\"\r\nabc\r\n0A \r\n0123456789\r\n0\r\nx: 1\r\n\r\n";
 
 #[test]
@@ -41,6 +41,10 @@ fn what_it_cannot_follow_makes_everything_later_suspect() {
         "POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n",
         "POST / HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked, chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
     ];
     for request in lost {
         let framing = follow([GET, request].concat().as_bytes());

@@ -69,11 +69,16 @@ async fn heads_without_bodies_are_right_for_head_204_and_304() {
     assert!(answer.has("content-length: 5"), "{}", answer.head);
     client.send("HEAD /stream HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(client.try_answer("HEAD").await.unwrap().status, 200);
-    for path in ["/204", "/304"] {
+    for path in ["/204", "/304", "/304-declared"] {
         client.get(path).await;
         let answer = client.answer().await;
         assert!(!answer.has("content-length") && !answer.has("transfer-encoding"));
     }
+    client.send("HEAD /204 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(!client.try_answer("HEAD").await.unwrap().has("content-length"));
+    client.get("/205").await;
+    let answer = client.answer().await;
+    assert!(answer.has("content-length: 0") && answer.text().is_empty(), "{}", answer.head);
     client.get("/empty").await;
     assert!(client.answer().await.has("content-length: 0"));
     drop(client);
@@ -105,6 +110,46 @@ async fn a_client_that_asks_is_told_to_continue_when_the_body_is_wanted() {
     client.send(format!("POST /refuse-body {head}")).await;
     assert_eq!(client.answer().await.status, 413);
     client.assert_closed().await;
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn an_answer_says_close_if_the_rest_of_the_body_is_in_the_way() {
+    let edge = Edge::start(patient());
+    for (left, body) in
+        [("content-length: 100000", "begin"), ("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n")]
+    {
+        let mut client = edge.connect().await;
+        client.send(format!("POST /hello HTTP/1.1\r\nhost: a\r\n{left}\r\n\r\n{body}")).await;
+        assert_refused(&mut client, 200).await;
+    }
+    let mut client = edge.connect().await;
+    // One that is here already is passed over.
+    client.send("POST /hello HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc").await;
+    assert!(!client.answer().await.has("connection"));
+    // One that is still read is not left.
+    client.send("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").await;
+    let head = client.until(b"\r\n\r\n").await.unwrap();
+    assert!(!String::from_utf8_lossy(&head).contains("connection"));
+    client.send("def").await;
+    client.until(b"0\r\n\r\n").await.unwrap();
+    client.get("/hello").await;
+    assert_eq!(client.answer().await.text(), "hello");
+    drop(client);
+    edge.done().await;
+}
+
+#[tokio::test]
+async fn codings_that_are_not_undone_are_refused_and_what_follows_is_never_run() {
+    let edge = Edge::start(patient());
+    for coding in ["gzip, chunked", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked"] {
+        let mut client = edge.connect().await;
+        let head = format!("POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: {coding}\r\n\r\n");
+        client
+            .send([&head, "3\r\nabc\r\n0\r\n\r\n", "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"].concat())
+            .await;
+        assert_refused(&mut client, 501).await;
+    }
     edge.done().await;
 }
 

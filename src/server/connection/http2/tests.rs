@@ -63,7 +63,15 @@ async fn http2_is_spoken_on_the_same_port() {
 async fn heads_without_bodies_are_right() {
     let edge = Edge::start(patient());
     let (mut client, connection) = connect(&edge).await;
-    for (method, path) in [("HEAD", "/hello"), ("HEAD", "/stream"), ("GET", "/204"), ("GET", "/304")] {
+    for (method, path) in [
+        ("HEAD", "/hello"),
+        ("HEAD", "/stream"),
+        ("GET", "/204"),
+        ("HEAD", "/204"),
+        ("GET", "/205"),
+        ("GET", "/304"),
+        ("GET", "/304-declared"),
+    ] {
         let answer = client.send_request(request(method, path, "")).await.unwrap();
         assert_eq!(answer.headers().contains_key("content-length"), path == "/hello");
         assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
