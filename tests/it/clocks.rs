@@ -57,6 +57,7 @@ async fn meet(host: &TestHost, trouble: &Trouble, outbound: SocketAddr) {
             assert_eq!(head.status, 504, "{}: {body}", trouble.app);
             assert_ne!(head.header("x-error-id"), "", "{}", trouble.app);
         }
+        Sees::ClientTooSlow => assert_eq!(head.status, 408, "{}: {body}", trouble.app),
         Sees::Answer => {
             assert_eq!(head.status, 200, "{}: {body}", trouble.app);
             assert!(body.ends_with("on\n"), "{body}");
@@ -70,9 +71,11 @@ async fn ended(host: &TestHost, trouble: &Trouble, count: u32) {
         let app = host.app(trouble.app);
         let discarded = app.release.map_or(0, |release| release.instances.discarded);
         let (cpu, deadline) = (app.requests.cpu_time_exceeded, app.requests.deadline_passed);
-        let (right, wrong) = match trouble.ended_by {
-            EndedBy::CpuTime => (cpu, deadline),
-            EndedBy::Deadline => (deadline, cpu),
+        let (right, wrong) = match (trouble.ended_by, trouble.sees) {
+            (EndedBy::CpuTime, _) => (cpu, deadline),
+            // At its deadline, and not for the app's doing.
+            (EndedBy::Deadline, Sees::ClientTooSlow) => (app.requests.responses_4xx, cpu + deadline),
+            (EndedBy::Deadline, _) => (deadline, cpu),
         };
         assert_eq!(wrong, 0, "{} was ended by the other clock", trouble.app);
         right == u64::from(count) && discarded >= u64::from(count)

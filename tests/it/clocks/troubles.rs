@@ -18,6 +18,8 @@ pub enum Sees {
     Timeout,
     /// The whole answer: it was there before the guest got stuck.
     Answer,
+    /// A 408, nothing before it: the guest was waiting for its client.
+    ClientTooSlow,
 }
 
 /// One way of never ending.
@@ -38,7 +40,7 @@ enum Source {
 }
 
 use EndedBy::{CpuTime, Deadline};
-use Sees::{Answer, Timeout};
+use Sees::{Answer, ClientTooSlow, Timeout};
 use Source::{Guest, Module};
 
 /// More than `request_buffer`, so that the guest runs while it comes.
@@ -63,7 +65,11 @@ pub const ALL: [Trouble; 15] = [
     plain("outbound", Guest("fetcher"), "/outbound?url=http://OUTBOUND/", Deadline),
     Trouble { upload: Some((LARGE, 100_000)), ..plain("spin-up", Guest("spinner"), "/spin-up", CpuTime) },
     // It waits for the rest of the body.
-    Trouble { upload: Some((LARGE, 0)), ..plain("read", Guest("echo"), "/read", Deadline) },
+    Trouble {
+        upload: Some((LARGE, 0)),
+        sees: ClientTooSlow,
+        ..plain("read", Guest("echo"), "/read", Deadline)
+    },
     Trouble { sees: Answer, ..plain("spin-on", Guest("spinner"), "/spin-on?after=1", CpuTime) },
     Trouble {
         sees: Answer,

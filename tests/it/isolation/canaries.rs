@@ -147,7 +147,7 @@ impl Probe {
         );
     }
 
-    fn is_preloaded(&self) -> bool {
+    pub fn is_preloaded(&self) -> bool {
         self.app == "preloaded"
     }
 

@@ -71,7 +71,7 @@ async fn after_each_ending(mode: Mode, settings: impl Fn(&str) -> bool) {
     let ways = WAYS.iter().copied().filter(|(_, reset, _)| mode == Mode::Pooled || *reset != "auto");
     for (name, reset, set) in ways.filter(|(name, ..)| settings(name)) {
         let host = start(mode, reset, set).await;
-        let told = ALL.iter().filter(|probe| probe.told != Told::Nothing);
+        let told = probes(mode).filter(|probe| probe.told != Told::Nothing);
         let with = format!("{mode}, {name}");
         join_all(told.map(|probe| each_ending(&host, probe, &with))).await;
     }
@@ -84,7 +84,12 @@ async fn start(mode: Mode, reset: &str, set: Set) -> TestHost {
          request_timeout = \"3s\"\nqueue_timeout = \"60s\"\n"
     );
     let builder = TestHost::builder().settings(set).config(&config);
-    ALL.iter().fold(builder, |builder, probe| probe.put(builder)).start().await
+    probes(mode).fold(builder, |builder, probe| probe.put(builder)).start().await
+}
+
+/// Those that can run in a mode.
+fn probes(mode: Mode) -> impl Iterator<Item = &'static Probe> {
+    ALL.iter().filter(move |probe| mode != Mode::Cold || !probe.is_preloaded())
 }
 
 async fn each_ending(host: &TestHost, probe: &Probe, with: &str) {
