@@ -7,7 +7,7 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use super::Variant;
-use crate::prepare;
+use crate::prepare::{self, Kind};
 use crate::router::Mount;
 
 /// An app as it was found.
@@ -55,9 +55,10 @@ impl App {
         Ok(Self { name, file, bytes, mount, config })
     }
 
-    /// Whether its instances can be put back in place by what its code is.
+    /// Whether its instances can be put back in place, by what its code is: no command is.
     pub fn can_be_rewound(&self) -> bool {
-        prepare::for_rewind(&self.bytes).is_ok()
+        let is_http02 = prepare::check(&self.bytes).is_ok_and(|checked| checked.kind == Kind::Http02);
+        is_http02 && prepare::for_rewind(&self.bytes).is_ok()
     }
 
     /// Where a path below the app is on the server.

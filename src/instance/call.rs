@@ -109,7 +109,6 @@ impl Instance {
     pub async fn call(&mut self, request: GuestRequest, answer: Sender) -> wasmtime::Result<()> {
         let Instance { store, entry, .. } = &mut *self;
         store.data().log.begin(request.id);
-        store.data_mut().limits.refused = false;
         // The one from its making has passed while it was idle: the guest would be interrupted before it does anything.
         store.set_epoch_deadline(1);
         let called = match entry {

@@ -34,13 +34,11 @@ pub struct Limits {
     memory: usize,
     /// Bytes that the growth was for that was allowed last.
     growth: usize,
-    /// A growth was refused at least once: said in the log when the guest then fails.
-    pub refused: bool,
 }
 
 impl Limits {
     pub fn new(memory_limit: usize, table_limit: usize) -> Self {
-        Limits { memory_limit, table_limit, memory: 0, growth: 0, refused: false }
+        Limits { memory_limit, table_limit, memory: 0, growth: 0 }
     }
 
     /// Bytes of linear memory that the instance has.
@@ -58,7 +56,6 @@ impl ResourceLimiter for Limits {
     ) -> wasmtime::Result<bool> {
         let total = self.memory.saturating_add(desired.saturating_sub(current));
         if total > self.memory_limit {
-            self.refused = true;
             return Ok(false);
         }
         self.growth = total - self.memory;
@@ -78,9 +75,7 @@ impl ResourceLimiter for Limits {
         desired: usize,
         _max: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.table_limit;
-        self.refused |= !allowed;
-        Ok(allowed)
+        Ok(desired <= self.table_limit)
     }
 }
 
@@ -93,7 +88,6 @@ mod tests {
         let mut limits = Limits::new(100, 10);
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 41, None).unwrap(), "a second memory adds to the first");
-        assert!(limits.refused);
         assert!(limits.memory_growing(0, 40, None).unwrap());
         assert!(!limits.memory_growing(60, 61, None).unwrap());
         assert_eq!(limits.memory(), 100);
