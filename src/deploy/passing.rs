@@ -1,11 +1,18 @@
 //! Which failures of a deploy may pass without anything about the app having changed.
 
+use std::time::Duration;
+
 use super::builder::DeployError;
 use super::plan::Passes;
 use super::probe::ProbeError;
 use crate::engine::CompileError;
 use crate::instance::MakeError;
 use crate::pool::PrewarmError;
+
+/// How long until what has failed so often before is tried again: each pause is twice as long as the one before.
+pub(super) fn pause(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << failures.min(16)).min(longest)
+}
 
 impl DeployError {
     /// Whether the same files may be deployed later.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Deployer;
 use super::rollback::Rollback;
 use crate::deploy::name::AppName;
+use crate::deploy::passing;
 use crate::deploy::probation::{is_far_worse, worse};
 use crate::deploy::store::record::Standing;
 use crate::metrics::{Counted, ReleaseCounters};
@@ -105,7 +106,7 @@ impl Deployer {
     pub(super) fn not_undone(&mut self, app: &AppName, to: u64, error: &dyn std::fmt::Display) {
         let watched = self.watched.get_mut(app).filter(|watched| watched.undoing.is_under_way);
         let Some(Watched { undoing, .. }) = watched else { return };
-        let pause = UNDONE_AGAIN.saturating_mul(1 << undoing.failures.min(16)).min(LONGEST_PAUSE);
+        let pause = passing::pause(UNDONE_AGAIN, undoing.failures, LONGEST_PAUSE);
         let problem = format!(
             "should be rolled back to release {to}, can't be: {error}; it is tried again after a while"
         );

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{AfterRead, Outcome, READ_AGAIN};
+use crate::deploy::passing;
 use crate::deploy::read::Digests;
 use crate::deploy::scan::Found;
 
@@ -99,7 +100,7 @@ impl App {
         match passes {
             Passes::Surely => Some(READ_AGAIN),
             Passes::Perhaps if self.live.is_none() => {
-                let pause = READ_AGAIN.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+                let pause = passing::pause(READ_AGAIN, self.failures, LONGEST_PAUSE);
                 self.failures = self.failures.saturating_add(1);
                 Some(pause)
             }
