@@ -6,6 +6,7 @@ mod good;
 mod wanderer;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
@@ -77,11 +78,15 @@ async fn soak(time: Duration) {
     let seed = fastrand::u64(..);
     println!("soak: seed {seed}, {time:?}");
     let host = serve(TestHost::builder()).await;
-    let seen = Seen::default();
-    everything(&host, seed, time / 4, &seen).await;
+    let (seen, deploys) = (Seen::default(), AtomicUsize::new(0));
+    // On a slow machine there may be few in the time for warming up, and an app that was deployed again has code of its own.
+    for _ in 0..deploys::KINDS {
+        deploys::deploy(&host, deploys.fetch_add(1, Ordering::Relaxed), &seen).await;
+    }
+    everything(&host, seed, time / 4, &seen, &deploys).await;
     at_rest(&host).await;
     let before = Footprint::now();
-    everything(&host, !seed, time - time / 4, &seen).await;
+    everything(&host, !seed, time - time / 4, &seen, &deploys).await;
     at_rest(&host).await;
     seen.print();
     println!("soak: before {before:?}, after {:?}", Footprint::now());
@@ -97,7 +102,9 @@ async fn serve(builder: Builder) -> TestHost {
 }
 
 /// All kinds of clients, and the deploys, side by side until the time is over.
-async fn everything(host: &TestHost, seed: u64, time: Duration, seen: &Seen) {
+///
+/// `deploys`: how many there have been before. To begin again would be to wait for a release of bytes that are live.
+async fn everything(host: &TestHost, seed: u64, time: Duration, seen: &Seen, deploys: &AtomicUsize) {
     let end = Instant::now() + time;
     let mut all: Vec<LocalBoxFuture<'_, ()>> = Vec::new();
     for number in 0..16 {
@@ -118,11 +125,7 @@ async fn everything(host: &TestHost, seed: u64, time: Duration, seen: &Seen) {
     all.push(again(host, end, "an upload", async || good::upload(host, seen).await).boxed_local());
     all.push(again(host, end, "a slow upload", async || good::send_slowly(host, seen).await).boxed_local());
     all.push(again(host, end, "a slow download", async || good::read_slowly(host, seen).await).boxed_local());
-    let mut version = 0;
-    let deploy = async move || {
-        deploys::deploy(host, version, seen).await;
-        version += 1;
-    };
+    let deploy = async || deploys::deploy(host, deploys.fetch_add(1, Ordering::Relaxed), seen).await;
     all.push(again(host, end, "a deploy", deploy).boxed_local());
     join_all(all).await;
 }
@@ -131,16 +134,19 @@ async fn everything(host: &TestHost, seed: u64, time: Duration, seen: &Seen) {
 async fn again(host: &TestHost, end: Instant, name: &str, mut what: impl AsyncFnMut()) {
     while Instant::now() < end {
         let done = tokio::time::timeout(PATIENCE, what()).await;
-        done.unwrap_or_else(|_| panic!("{name} takes too long:\n{}", instances(host)));
+        done.unwrap_or_else(|_| panic!("{name} takes too long:\n{}", apps(host)));
     }
 }
 
-/// What all pools do at present, a line for each, and the budget.
-fn instances(host: &TestHost) -> String {
+/// What all apps do at present, a line for each, and the budget.
+fn apps(host: &TestHost) -> String {
     let status = host.host().status();
-    let live = status.apps.iter().filter_map(|app| Some((&app.app, app.release.as_ref()?)));
-    let lines = live.map(|(app, live)| format!("{app}: {:?}\n", live.instances));
-    lines.chain([format!("{:?}", status.budget)]).collect()
+    let lines = status.apps.iter().map(|app| {
+        let live = app.release.as_ref().map(|live| (live.number, &live.instances));
+        let problem = app.problem.as_deref().unwrap_or("no problem");
+        format!("{}: {problem}; {live:?}\n", app.app)
+    });
+    lines.chain([format!("{:?}, {:?}", status.budget, *host.host().progress().borrow())]).collect()
 }
 
 /// All pools are at rest, and the budget is held by idle instances alone: none is left of a replaced release.

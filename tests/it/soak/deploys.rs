@@ -7,9 +7,12 @@ use crate::support::{TestHost, guest};
 /// Apps that are deployed again and again; the good among them are served on.
 const REDEPLOYED: [&str; 4] = ["counter", "hello", "sleeper", "stream"];
 
+/// So many in a row are one of each kind.
+pub const KINDS: usize = REDEPLOYED.len() + 2;
+
 /// One deploy of some kind, and waits for what comes of it.
 pub async fn deploy(host: &TestHost, version: usize, seen: &Seen) {
-    match version % 6 {
+    match version % KINDS {
         4 => {
             come_and_go(host).await;
             seen.note("deploy of an app that comes and goes");
