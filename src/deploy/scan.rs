@@ -5,13 +5,16 @@
 //! - Names that begin with `.` or end in `.tmp`, `.part`, `~` or `.swp` are not looked at, other files are ignored.
 //! - The files of its `public/` are known by what they look like together; what is wrong with them is found when they are
 //!   read.
-//! - Symbolic links are followed as long as they lead to something in the folder.
+//! - Symbolic links are followed as long as they lead to something in the folder; out of one top-level folder into another
+//!   only if who owns the link owns that as well, or is the operator.
 //!
 //! Whatever looks like an app and can't be taken becomes a [`Problem`]. It *holds* the app of that name, or all apps
 //! below that folder: what is live of them stays, neither replaced nor retired.
 
 mod pace;
+mod share;
 mod state;
+mod target;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -31,11 +34,11 @@ pub struct Limits {
     pub depth: usize,
     /// Entries of one folder.
     pub folder_entries: usize,
-    /// Entries of all folders together.
+    /// Entries of all folders together, of which each top-level folder has its share.
     pub entries: usize,
     /// What one `public/` may have.
     pub public: public::Limits,
-    /// Entries of all `public/` together.
+    /// Entries of all `public/` together, shared likewise.
     pub public_entries: u64,
     /// Pause again and again: what is served has the processor meanwhile.
     pub in_stretches: bool,

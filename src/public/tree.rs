@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub struct Limits {
 }
 
 /// The files of one `public/` as they looked at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     /// In the order of their paths.
     pub files: Vec<File>,
@@ -61,21 +62,28 @@ pub fn is_looked_at(name: &[u8]) -> bool {
 ///
 /// The first [`Trouble`] on the way. What is gone between two steps is none: another look will tell.
 pub fn tree(public: &Beneath, limits: Limits) -> Result<Tree, Trouble> {
-    tree_counted(public, limits, &mut || {})
+    let tree = tree_while(public, limits, &mut || true)?;
+    // It is never told to stop.
+    Ok(tree.unwrap_or_default())
 }
 
-/// The same; `each` is called for each entry that was listed, whatever comes of it.
-pub fn tree_counted(public: &Beneath, limits: Limits, each: &mut dyn FnMut()) -> Result<Tree, Trouble> {
-    let tree = Tree { files: Vec::new() };
-    let mut walk = Walk { public, limits, tree, entries: 0, size: 0, each };
+/// The same; `each` is called for each entry that is listed, and says whether to go on: if not, there is no tree.
+pub fn tree_while(
+    public: &Beneath,
+    limits: Limits,
+    each: &mut dyn FnMut() -> bool,
+) -> Result<Option<Tree>, Trouble> {
+    let mut walk = Walk { public, limits, tree: Tree::default(), entries: 0, size: 0, each };
     let root =
         Look::of(&rustix::fs::fstat(public.as_fd()).map_err(|error| io_trouble(Path::new(""), error))?);
     let mut folders = vec![Folder { path: String::new(), above: vec![root.identity()] }];
     while let Some(folder) = folders.pop() {
-        walk.list(&folder, &mut folders)?;
+        if walk.list(&folder, &mut folders)?.is_break() {
+            return Ok(None);
+        }
     }
     walk.tree.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(walk.tree)
+    Ok(Some(walk.tree))
 }
 
 impl Tree {
@@ -134,7 +142,7 @@ struct Walk<'w> {
     tree: Tree,
     entries: u64,
     size: u64,
-    each: &'w mut dyn FnMut(),
+    each: &'w mut dyn FnMut() -> bool,
 }
 
 /// A folder still to be listed.
@@ -145,11 +153,11 @@ struct Folder {
 }
 
 impl Walk<'_> {
-    fn list(&mut self, folder: &Folder, folders: &mut Vec<Folder>) -> Result<(), Trouble> {
+    fn list(&mut self, folder: &Folder, folders: &mut Vec<Folder>) -> Result<ControlFlow<()>, Trouble> {
         let at = Path::new(if folder.path.is_empty() { "." } else { &folder.path });
         let open = match self.public.folder(at) {
             Ok(open) => open,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ControlFlow::Continue(())),
             Err(error) => return Err(trouble(at, &error)),
         };
         let listing = Dir::read_from(&open).map_err(|error| io_trouble(at, error))?;
@@ -159,7 +167,9 @@ impl Walk<'_> {
             if name == b"." || name == b".." {
                 continue;
             }
-            (self.each)();
+            if !(self.each)() {
+                return Ok(ControlFlow::Break(()));
+            }
             self.entries += 1;
             if self.entries > self.limits.entries {
                 return Err(Trouble::TooMany { limit: self.limits.entries });
@@ -174,7 +184,7 @@ impl Walk<'_> {
                 Err(error) => return Err(io_trouble(Path::new(&path), error)),
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn entry(

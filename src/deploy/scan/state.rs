@@ -83,6 +83,11 @@ pub enum Trouble {
     DanglingLink,
     #[error("a symbolic link that leads out of the apps folder; put the file itself here")]
     LinkLeadsOut,
+    #[error(
+        "a symbolic link out of its own folder to what somebody else owns; let that one's owner, the apps folder's, or \
+         root make the link, or put the file itself here"
+    )]
+    LinkToAnothers,
     #[error("a symbolic link to itself or to a folder that it is in; take it out")]
     LinkLoop,
     #[error("{name}.wasm and {name}/app.wasm claim the same name; remove one of them")]
@@ -96,7 +101,12 @@ pub enum Trouble {
     #[error("more than {0} entries, so it is not looked at; move some of them elsewhere")]
     TooMany(usize),
     #[error(
-        "the public folders of all apps have more than {0} entries, and this one's go beyond that; take some out"
+        "the apps folder has more than {0} entries in all, and its top-level folder has the more of them; take some out"
+    )]
+    TooManyInAll(usize),
+    #[error(
+        "the public folders of all apps have more than {0} entries, and those of its top-level folder are the more of \
+         them; take some out"
     )]
     TooManyPublic(u64),
     #[error("it cannot be looked at: {0}; the host must be able to read it")]

@@ -102,13 +102,32 @@ fn public_is_known_by_what_it_looks_like_and_what_is_wrong_in_it_holds_nothing_u
 }
 
 #[test]
-fn the_entries_of_all_public_folders_are_bounded() {
-    let folder =
-        Folder::new(&["a/app.wasm", "a/public/1", "a/public/2", "b/app.wasm", "b/public/1", "hello.wasm"]);
-    let limits = Limits { public_entries: 2, ..Limits::default() };
-    let state = scan(folder.0.path(), &limits).expect("listed");
-    assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["a", "hello"]);
-    assert!(state.holds(&app("b")));
+fn the_entries_of_all_public_folders_are_bounded_and_shared() {
+    let folder = Folder::new(&[
+        "a/app.wasm",
+        "b/app.wasm",
+        "b/public/1",
+        "b/public/2",
+        "hello.wasm",
+        "c/app.wasm",
+        "c/public/1",
+    ]);
+    for number in 0..7 {
+        folder.write(&format!("a/public/{number}"));
+    }
+    let seen = |public_entries| {
+        let limits = Limits { public_entries, ..Limits::default() };
+        let state = scan(folder.0.path(), &limits).expect("listed");
+        assert!(
+            state.apps.values().all(|found| found.public.is_some() == found.wasm.path.ends_with("app.wasm"))
+        );
+        let held = ["a", "b", "c"].map(|name| state.holds(&app(name)));
+        (state.apps.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>().join(" "), held)
+    };
+    // Two for each are enough for two of them, whoever comes first.
+    assert_eq!(seen(6), ("b c hello".to_owned(), [true, false, false]));
+    // The first tries count, too.
+    assert_eq!(seen(24), ("a b c hello".to_owned(), [false; 3]));
 }
 
 #[test]
@@ -251,12 +270,73 @@ fn a_folder_with_too_many_entries_costs_only_itself() {
 }
 
 #[test]
-fn the_bound_on_all_entries_goes_by_depth() {
-    let folder = Folder::new(&["hello.wasm", "a/1.wasm", "b/1.wasm", "a/deep/1.wasm"]);
-    let limits = Limits { entries: 6, ..Limits::default() };
+fn the_bound_on_all_entries_goes_by_depth_and_a_crowd_costs_only_its_own_folder() {
+    let folder = Folder::new(&["hello.wasm", "a/1.wasm", "b/1.wasm", "z/1.wasm"]);
+    for number in 1..4 {
+        folder.write(&format!("a/deep/{number}.wasm"));
+    }
+    let seen = |entries| {
+        let limits = Limits { entries, ..Limits::default() };
+        let state = scan(folder.0.path(), &limits).expect("listed");
+        assert!(state.holds(&app("a/deep/1")) != state.apps.contains_key("a/deep/1"));
+        state.apps.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    // Four are at the top, and then two for each.
+    assert_eq!(seen(10), "a/1 b/1 hello z/1");
+    assert_eq!(seen(13), "a/1 a/deep/1 a/deep/2 a/deep/3 b/1 hello z/1");
+    for number in 0..50 {
+        folder.write(&format!("a/{number}.wasm"));
+        folder.write(&format!("a/deep/more/{number}.wasm"));
+    }
+    let limits = Limits { entries: 20, ..Limits::default() };
     let state = scan(folder.0.path(), &limits).expect("listed");
-    assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["a/1", "b/1", "hello"]);
-    assert!(state.holds(&app("a/deep/1")));
+    assert!(state.holds(&app("a/1")) && state.holds(&app("a/deep/more/1")));
+    assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["b/1", "hello", "z/1"]);
+    let text = "the apps folder has more than 20 entries in all, and its top-level folder has the more of them; take some out";
+    assert_eq!(
+        state.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [format!("\"a\": {text}")]
+    );
+}
+
+#[test]
+fn a_link_out_of_ones_own_folder_takes_somebody_whose_that_is_or_the_operator() {
+    // Only the superuser can make files of others: elsewhere the question can't be asked.
+    let (me, tenant, other) = (rustix::process::geteuid().as_raw(), 1234, 1235);
+    if me != 0 {
+        return;
+    }
+    let folder = Folder::new(&["own/real.bin", "shop/app.wasm", "shop/app.toml", "store/v1.bin"]);
+    let own = |path: &str, owner| {
+        std::os::unix::fs::lchown(folder.path(path), Some(owner), None).expect("given away")
+    };
+    for path in ["shop", "shop/app.wasm", "shop/app.toml"] {
+        own(path, other);
+    }
+    let link = |to: &str, at: &str, owner| {
+        symlink(to, folder.path(at)).expect("linked");
+        own(at, owner);
+    };
+    own("own/real.bin", tenant);
+    link("real.bin", "own/inside.wasm", tenant);
+    link("../store/v1.bin", "own/operators.wasm", me);
+    link("../shop/app.wasm", "own/stolen.wasm", tenant);
+    link("../shop", "own/taken", tenant);
+    // By way of a link that the operator made for himself.
+    link("shop", "current", me);
+    link("../current/app.wasm", "own/roundabout.wasm", tenant);
+    link("../store/v1.bin", "own/shared.wasm", tenant);
+    assert_eq!(folder.apps(), ["current+", "own/inside", "own/operators", "shop+"]);
+    let text = "a symbolic link out of its own folder to what somebody else owns; let that one's owner, the apps folder's, or \
+                root make the link, or put the file itself here";
+    let refused = ["own/taken", "own/roundabout.wasm", "own/shared.wasm", "own/stolen.wasm"];
+    assert_eq!(folder.problems(), refused.map(|path| format!("\"{path}\": {text}")));
+    // The apps folder's owner is its operator, and what is one's own may be anywhere in it.
+    own("", tenant);
+    assert_eq!(folder.problems(), [""; 0]);
+    own("", other);
+    own("store/v1.bin", tenant);
+    assert_eq!(folder.problems().len(), 3);
 }
 
 #[test]

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, FileType, Metadata};
+use std::fs::{self, FileType};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::name::{AppName, NameError, check_segment};
 use super::pace::Pace;
+use super::share::{Part, Shares, Taken};
 use super::state::{FolderState, Found, Holds, Problem, PublicStamp, Stamp, Trouble};
+use super::target::{Root, Target};
 use super::{Limits, ScanError};
 use crate::prepare::Digest;
 use crate::public;
@@ -19,20 +21,37 @@ use crate::public::tree::is_looked_at;
 
 pub struct Walk<'a> {
     root: Arc<Path>,
+    /// Whose the apps folder is.
+    owner: u32,
     limits: &'a Limits,
-    /// Entries that may still be listed.
-    budget: usize,
+    /// Of the entries that may be listed.
+    entries: Shares,
     /// The same for all `public/`.
-    public_budget: u64,
+    public_entries: Shares,
     state: FolderState,
     /// Names that something already stands for, be it an app or a problem.
     claimed: BTreeSet<AppName>,
-    queue: VecDeque<Folder>,
+    queue: VecDeque<Task>,
+    /// What goes beyond the share of its top-level folder in this round.
+    later: Vec<Task>,
     pace: Pace,
+}
+
+/// What is still to be looked at.
+enum Task {
+    Folder(Folder),
+    /// What is left of an app: its `public/`.
+    Public {
+        app: AppName,
+        found: Found,
+        own: PathBuf,
+        part: Part,
+    },
 }
 
 /// A folder still to be listed.
 struct Folder {
+    part: Part,
     /// As the apps in it are named; empty for the apps folder.
     name: String,
     /// With all links resolved.
@@ -41,13 +60,19 @@ struct Folder {
     above: Vec<PathBuf>,
 }
 
-/// What a name leads to, links resolved.
-enum Target {
-    File(Stamp),
-    Folder(PathBuf),
-    /// Was there a moment ago.
-    Gone,
-    Bad(Trouble),
+/// What came of listing a folder.
+enum Listed {
+    All(Vec<(OsString, FileType)>),
+    TooMany(Trouble),
+    /// It goes beyond the share of its top-level folder.
+    BeyondShare,
+}
+
+/// What came of looking at an app's `public/`.
+enum Public {
+    None,
+    Stamp(Arc<PublicStamp>),
+    BeyondShare,
 }
 
 impl Walk<'_> {
@@ -57,30 +82,54 @@ impl Walk<'_> {
         let metadata = fs::metadata(&root).map_err(failed)?;
         let mut walk = Walk {
             root: Arc::from(root.as_path()),
+            owner: metadata.uid(),
             limits,
-            budget: limits.entries,
-            public_budget: limits.public_entries,
+            entries: Shares::of(limits.entries as u64),
+            public_entries: Shares::of(limits.public_entries),
             state: FolderState::new((metadata.dev(), metadata.ino())),
             claimed: BTreeSet::new(),
             queue: VecDeque::new(),
+            later: Vec::new(),
             pace: if limits.in_stretches { Pace::even() } else { Pace::Fast },
         };
-        let apps = Folder { name: String::new(), real: root, above: Vec::new() };
+        let apps = Folder { part: Part::ROOT, name: String::new(), real: root, above: Vec::new() };
         match walk.list(&apps).map_err(failed)? {
-            Some(names) => walk.look_at(&apps, names),
-            None => {
+            Listed::All(names) => walk.look_at(&apps, names),
+            Listed::TooMany(_) | Listed::BeyondShare => {
                 let limit = limits.folder_entries.min(limits.entries);
                 return Err(ScanError::TooMany { path: folder.to_owned(), limit });
             }
         }
-        while let Some(folder) = walk.queue.pop_front() {
-            walk.enter(&folder);
-        }
+        walk.rounds();
         Ok(walk.state)
     }
 
+    /// Each top-level folder has its share of what may be looked at; those that need more have what the others left, more
+    /// and more of it, so that a crowd in one of them costs only itself.
+    fn rounds(&mut self) {
+        let parts = self.queue.len();
+        for shares in [&mut self.entries, &mut self.public_entries] {
+            shares.divide(parts);
+        }
+        loop {
+            while let Some(task) = self.queue.pop_front() {
+                match task {
+                    Task::Folder(folder) => self.enter(folder),
+                    Task::Public { app, found, own, part } => self.finish(app, found, &own, part),
+                }
+            }
+            self.queue.extend(self.later.drain(..));
+            if self.queue.is_empty() {
+                return;
+            }
+            for shares in [&mut self.entries, &mut self.public_entries] {
+                shares.grow();
+            }
+        }
+    }
+
     /// A folder below the apps folder: one app, or a place for apps.
-    fn enter(&mut self, folder: &Folder) {
+    fn enter(&mut self, folder: Folder) {
         let (wasm, config) = (folder.real.join("app.wasm"), folder.real.join("app.toml"));
         let there = |path: &Path| match fs::symlink_metadata(path) {
             Ok(_) => Ok(true),
@@ -91,41 +140,49 @@ impl Walk<'_> {
             Ok((false, false)) => {}
             Ok((wasm_there, config_there)) => {
                 let (wasm, config) = (wasm_there.then_some(wasm), config_there.then_some(config));
-                self.app(&folder.name, wasm, config, Some(&folder.real));
+                self.app(&folder.name, wasm, config, Some((&folder.real, folder.part)));
                 return;
             }
-            Err(error) => return self.hold_folder(folder, Trouble::Io(error.kind())),
+            Err(error) => return self.hold_folder(&folder, Trouble::Io(error.kind())),
         }
         if folder.above.len() >= self.limits.depth {
-            return self.hold_folder(folder, Trouble::TooDeep(self.limits.depth));
+            return self.hold_folder(&folder, Trouble::TooDeep(self.limits.depth));
         }
-        match self.list(folder) {
-            Ok(Some(names)) => self.look_at(folder, names),
-            Ok(None) => self
-                .hold_folder(folder, Trouble::TooMany(self.limits.folder_entries.min(self.limits.entries))),
+        match self.list(&folder) {
+            Ok(Listed::All(names)) => self.look_at(&folder, names),
+            Ok(Listed::TooMany(trouble)) => self.hold_folder(&folder, trouble),
+            Ok(Listed::BeyondShare) => self.later.push(Task::Folder(folder)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.hold_folder(folder, Trouble::Io(error.kind())),
+            Err(error) => self.hold_folder(&folder, Trouble::Io(error.kind())),
         }
     }
 
-    /// The names in a folder that are looked at, sorted; `None` when there are too many.
-    fn list(&mut self, folder: &Folder) -> io::Result<Option<Vec<(OsString, FileType)>>> {
+    /// The names in a folder that are looked at, sorted.
+    fn list(&mut self, folder: &Folder) -> io::Result<Listed> {
         let mut names = Vec::new();
-        let limit = self.limits.folder_entries.min(self.budget);
         for (count, entry) in fs::read_dir(&folder.real)?.enumerate() {
-            if count >= limit {
-                return Ok(None);
+            if count >= self.limits.folder_entries {
+                return Ok(Listed::TooMany(Trouble::TooMany(self.limits.folder_entries)));
+            }
+            match self.entries.take(folder.part) {
+                Taken::Yes => {}
+                Taken::NotInThisRound => {
+                    self.entries.begins_anew(folder.part, count as u64);
+                    return Ok(Listed::BeyondShare);
+                }
+                Taken::NothingLeft => {
+                    return Ok(Listed::TooMany(Trouble::TooManyInAll(self.limits.entries)));
+                }
             }
             let entry = entry?;
             self.pace.step();
             let name = entry.file_name();
-            self.budget = self.budget.saturating_sub(1);
             if is_looked_at(name.as_bytes()) {
                 names.push((name, entry.file_type()?));
             }
         }
         names.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(Some(names))
+        Ok(Listed::All(names))
     }
 
     fn look_at(&mut self, folder: &Folder, names: Vec<(OsString, FileType)>) {
@@ -168,18 +225,31 @@ impl Walk<'_> {
     fn subfolder(&mut self, parent: &Folder, name: String, path: &Path) {
         let mut above = parent.above.clone();
         above.push(parent.real.clone());
-        match self.resolve(path) {
+        match self.target(path) {
             Target::Folder(real) if above.contains(&real) => {
                 self.report(Path::new(&name), Holds::Below(name.clone()), Trouble::LinkLoop);
             }
-            Target::Folder(real) => self.queue.push_back(Folder { name, real, above }),
+            Target::Folder(real) => {
+                let part = match parent.part {
+                    Part::ROOT => Part::numbered(self.queue.len()),
+                    part => part,
+                };
+                self.queue.push_back(Task::Folder(Folder { part, name, real, above }));
+            }
             Target::File(_) | Target::Gone | Target::Bad(Trouble::NotAFile(_)) => {}
             Target::Bad(trouble) => self.report(Path::new(&name), Holds::Below(name.clone()), trouble),
         }
     }
 
-    /// One app by its files, each of which is known to be there; `own`: the folder that is the app's alone.
-    fn app(&mut self, name: &str, wasm: Option<PathBuf>, config: Option<PathBuf>, own: Option<&Path>) {
+    /// One app by its files, each of which is known to be there; `own`: the folder that is the app's alone, and what it is
+    /// part of.
+    fn app(
+        &mut self,
+        name: &str,
+        wasm: Option<PathBuf>,
+        config: Option<PathBuf>,
+        own: Option<(&Path, Part)>,
+    ) {
         self.pace.step();
         let Some(path) = wasm.as_ref().or(config.as_ref()) else { return };
         let relative = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
@@ -204,42 +274,64 @@ impl Walk<'_> {
                 None => return,
             },
         };
-        let public = match own.map(|own| self.public(own)) {
-            None => None,
-            Some(Ok(public)) => public,
-            Some(Err(trouble)) => return self.report(&relative, Holds::App(app), trouble),
-        };
-        self.state.apps.insert(app, Found { folder: self.root.clone(), wasm, config, public });
+        let found = Found { folder: self.root.clone(), wasm, config, public: None };
+        match own {
+            None => drop(self.state.apps.insert(app, found)),
+            Some((own, part)) => self.finish(app, found, own, part),
+        }
     }
 
-    /// What an app's `public/` looks like, if there is one. What is wrong in it is for whoever reads it to say.
-    fn public(&mut self, own: &Path) -> Result<Option<Arc<PublicStamp>>, Trouble> {
+    /// An app in a folder of its own is whole with its `public/`.
+    fn finish(&mut self, app: AppName, found: Found, own: &Path, part: Part) {
+        match self.public(own, part) {
+            Ok(Public::None) => drop(self.state.apps.insert(app, found)),
+            Ok(Public::Stamp(stamp)) => {
+                self.state.apps.insert(app, Found { public: Some(stamp), ..found });
+            }
+            Ok(Public::BeyondShare) => {
+                self.later.push(Task::Public { app, found, own: own.to_owned(), part })
+            }
+            Err(trouble) => {
+                let relative = own.join("app.wasm");
+                let relative = relative.strip_prefix(&self.root).unwrap_or(&relative).to_owned();
+                self.report(&relative, Holds::App(app), trouble);
+            }
+        }
+    }
+
+    /// What an app's `public/` looks like. What is wrong in it is for whoever reads it to say.
+    fn public(&mut self, own: &Path, part: Part) -> Result<Public, Trouble> {
         match fs::symlink_metadata(own.join(public::FOLDER)) {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Public::None),
             Err(error) => return Err(Trouble::Io(error.kind())),
         }
         let beside = own.strip_prefix(&self.root).unwrap_or(own).to_owned();
-        let mut listed = 0;
-        let pace = &mut self.pace;
+        let (mut taken, mut had) = (Taken::Yes, 0);
+        let (pace, shares) = (&mut self.pace, &mut self.public_entries);
         let mut each = || {
-            listed += 1;
+            taken = shares.take(part);
+            had += u64::from(taken == Taken::Yes);
             pace.step();
+            taken == Taken::Yes
         };
         let tree = public::open(&self.root, &beside)
-            .and_then(|public| public::tree_counted(&public, self.limits.public, &mut each));
-        let left = self.public_budget.checked_sub(listed);
-        self.public_budget = left.ok_or(Trouble::TooManyPublic(self.limits.public_entries))?;
-        let fingerprint = match tree {
-            Ok(tree) => tree.fingerprint(),
-            Err(trouble) => Digest::of(trouble.to_string().as_bytes()),
+            .and_then(|public| public::tree_while(&public, self.limits.public, &mut each));
+        let fingerprint = match (tree, taken) {
+            (_, Taken::NotInThisRound) => {
+                self.public_entries.begins_anew(part, had);
+                return Ok(Public::BeyondShare);
+            }
+            (_, Taken::NothingLeft) => return Err(Trouble::TooManyPublic(self.limits.public_entries)),
+            (Ok(tree), Taken::Yes) => tree.unwrap_or_default().fingerprint(),
+            (Err(trouble), Taken::Yes) => Digest::of(trouble.to_string().as_bytes()),
         };
-        Ok(Some(Arc::new(PublicStamp { beside, fingerprint })))
+        Ok(Public::Stamp(Arc::new(PublicStamp { beside, fingerprint })))
     }
 
     /// The stamp of one of an app's files; `None` when it can't be taken, which then is reported.
     fn file(&mut self, app: &AppName, path: &Path) -> Option<Stamp> {
-        let trouble = match self.resolve(path) {
+        let trouble = match self.target(path) {
             Target::File(stamp) => return Some(stamp),
             // As if it had not been listed; a config that has just gone makes the app wait for the next look.
             Target::Gone => return None,
@@ -251,18 +343,8 @@ impl Walk<'_> {
         None
     }
 
-    fn resolve(&self, path: &Path) -> Target {
-        match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_symlink() => {}
-            metadata => return Target::of(path, metadata),
-        }
-        match fs::canonicalize(path) {
-            Ok(real) if real.starts_with(&self.root) => Target::of(&real, fs::symlink_metadata(&real)),
-            Ok(_) => Target::Bad(Trouble::LinkLeadsOut),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Target::Bad(Trouble::DanglingLink),
-            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Target::Bad(Trouble::LinkLoop),
-            Err(error) => Target::failed(&error),
-        }
+    fn target(&self, path: &Path) -> Target {
+        Root { path: &self.root, owner: self.owner }.resolve(path)
     }
 
     fn hold_folder(&mut self, folder: &Folder, trouble: Trouble) {
@@ -271,38 +353,6 @@ impl Walk<'_> {
 
     fn report(&mut self, path: &Path, holds: Holds, trouble: Trouble) {
         self.state.report(Problem { path: path.to_owned(), holds, trouble });
-    }
-}
-
-impl Target {
-    fn of(path: &Path, metadata: io::Result<Metadata>) -> Target {
-        let metadata = match metadata {
-            Ok(metadata) => metadata,
-            Err(error) => return Target::failed(&error),
-        };
-        let kind = metadata.file_type();
-        if kind.is_file() {
-            return Target::File(Stamp::of(path, &metadata));
-        }
-        if kind.is_dir() {
-            return Target::Folder(path.to_owned());
-        }
-        Target::Bad(Trouble::NotAFile(if kind.is_fifo() {
-            "a FIFO"
-        } else if kind.is_socket() {
-            "a socket"
-        } else if kind.is_symlink() {
-            "a symbolic link"
-        } else {
-            "a device"
-        }))
-    }
-
-    fn failed(error: &io::Error) -> Target {
-        match error.kind() {
-            io::ErrorKind::NotFound => Target::Gone,
-            kind => Target::Bad(Trouble::Io(kind)),
-        }
     }
 }
 
