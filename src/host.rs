@@ -250,6 +250,13 @@ impl Host {
                 release.drain().await;
             }
         }
+        // Those of releases that were still to go live end by themselves, since nobody waits for them any more.
+        let freed = async {
+            while self.budget.free() < self.budget.units() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = tokio::time::timeout(INSTANCES_END, freed).await;
         let leftovers = Leftovers {
             connections: self.drain.connections(),
             units: self.budget.units() - self.budget.free(),
@@ -375,6 +382,10 @@ impl Drop for Host {
 
 /// How long the kernel may take to end a compiler.
 const COMPILERS_END: Duration = Duration::from_secs(5);
+
+/// How long instances may take to end that nobody waits for, and from one look at them to the next.
+const INSTANCES_END: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Threads for deploys, the operator and upkeep; compiling has the runtime's blocking threads.
 const CONTROL_THREADS: usize = 1;

@@ -115,6 +115,17 @@ pub fn check_known(bytes: &[u8]) -> Result<Checked, Refusal> {
     Ok(Checked { kind, digest: Digest::of(bytes), facts })
 }
 
+/// Checks how a file begins that is too large to be read for nothing: `head`, its first [`HEAD`] bytes.
+///
+/// # Errors
+/// [`Refusal::Refused`]: it is something else than WebAssembly.
+pub fn check_head(head: &[u8]) -> Result<(), Refusal> {
+    Ok(envelope::look_at_head(head)?)
+}
+
+/// How much of a file [`check_head`] wants to see.
+pub const HEAD: usize = envelope::SNIFF;
+
 /// One fact a line, as `hostler inspect` prints them.
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,9 +5,11 @@
 //!             └───────────────leave──────────────^
 //! ```
 //!
-//! Apps that a request has asked for come first, then those that are to have instances ready, then the rest; within
-//! each of the three, who came first. Whether an app was asked for is looked at when a place is free, so a request moves
-//! its app to the front however long that waits already.
+//! Apps that were live before come first, then those that a request has asked for, then those that are to have instances
+//! ready, then the rest; within each of the four, who came first. Whether an app was asked for is looked at when a place is
+//! free, so a request moves its app to the front however long that waits already.
+//!
+//! There is one place more than there are, for what was live before alone: what is new may have all others for minutes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,6 +21,8 @@ pub struct Asked(Arc<AtomicBool>);
 /// What is known of an app whatever its requests are; the first come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
+    /// It was live before, and is to be again in place of what is worse, or for who waits for it.
+    Back,
     /// It is to have instances before its first request.
     Ready,
     Other,
@@ -73,11 +77,15 @@ impl Queue {
 
     /// Gives a free place to who is next, if there is one and somebody waits.
     pub fn admit(&mut self) -> Option<Ticket> {
-        if self.placed.len() >= self.places {
+        let rank = |waiting: &Waiting| {
+            let is_new = waiting.standing != Standing::Back;
+            (is_new, !waiting.asked.is_noted(), waiting.standing, waiting.ticket)
+        };
+        let (at, first) = self.waiting.iter().enumerate().min_by_key(|(_, waiting)| rank(waiting))?;
+        let places = if first.standing == Standing::Back { self.places + 1 } else { self.places };
+        if self.placed.len() >= places {
             return None;
         }
-        let rank = |waiting: &Waiting| (!waiting.asked.is_noted(), waiting.standing, waiting.ticket);
-        let (at, _) = self.waiting.iter().enumerate().min_by_key(|(_, waiting)| rank(waiting))?;
         let ticket = self.waiting.remove(at).ticket;
         self.placed.push(ticket);
         Some(ticket)

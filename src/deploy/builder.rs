@@ -78,6 +78,8 @@ pub struct Sources {
     pub public: Option<Arc<Manifest>>,
     /// Whether a request waits for it.
     pub asked: Asked,
+    /// That it is to have instances ready is seen in its config.
+    pub standing: Standing,
     /// `None`: the next one.
     pub number: Option<u64>,
     /// It is known to be good: that it fails its warm-up now is said, and refuses nothing.
@@ -168,7 +170,7 @@ impl Builder {
 
     /// The part of a deploy that works on bytes alone.
     fn prepare(&self, sources: Sources, choice: Choice) -> Result<Prepared, DeployError> {
-        let Sources { app, file, wasm, config, public, asked, number, is_proven: _ } = sources;
+        let Sources { app, file, wasm, config, public, asked, standing, number, is_proven: _ } = sources;
         let text = config.as_ref().map(|(path, text)| (&**path, text.as_str()));
         let config = self.policy.app_config(&app, text).map_err(DeployError::Config)?;
         let mount = mount(&app, &config)?;
@@ -181,7 +183,8 @@ impl Builder {
         let reset = decide_reset(&config, checked.kind, &engines, choice);
         let preload = config.preloading().map(Arc::new);
         let mut order = Order { kind: checked.kind, reset, preload };
-        let standing = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
+        let ready = if config.min_instances > 0 { Standing::Ready } else { Standing::Other };
+        let standing = standing.min(ready);
         let compile = |order: &Order| self.compile(&engines, order, &wasm, standing, asked.clone());
         let mut preload = None;
         let (code, origin) = if config.mode == Mode::Cold {

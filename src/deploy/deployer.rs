@@ -49,6 +49,9 @@ use watched::Watched;
 /// Deploys under way at once: a bound on the apps' bytes in memory. Compiling has a bound of its own.
 const MAX_DEPLOYS: usize = 16;
 
+/// Of these, so many of apps with more bytes than [`LARGE`](super::read::LARGE).
+const MAX_LARGE_DEPLOYS: usize = 2;
+
 /// The same for releases that are restored, and for rollbacks: these have places of their own, so that deploys that take
 /// long keep nobody from what was good before.
 const MAX_RESTORES: usize = 16;
@@ -117,6 +120,7 @@ pub struct Deployer {
 /// Who waits for a place to be worked on.
 struct Lines {
     deploys: Arc<Line>,
+    large_deploys: Arc<Semaphore>,
     restores: Arc<Line>,
     rollbacks: Arc<Line>,
     rollbacks_copying: Arc<Semaphore>,
@@ -126,6 +130,7 @@ impl Lines {
     fn new() -> Lines {
         Lines {
             deploys: Line::new(MAX_DEPLOYS),
+            large_deploys: Arc::new(Semaphore::new(MAX_LARGE_DEPLOYS)),
             restores: Line::new(MAX_RESTORES),
             rollbacks: Line::new(MAX_ROLLBACKS),
             rollbacks_copying: Arc::new(Semaphore::new(ROLLBACKS_COPYING)),
@@ -200,7 +205,7 @@ impl Deployer {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = engines_replaced.notified() => self.move_all(),
                 () = hint => self.look().await,
                 () = look_again => self.look().await,
@@ -211,6 +216,7 @@ impl Deployer {
             self.start_rollbacks();
             self.report_progress();
         }
+        self.jobs.shutdown().await;
     }
 
     /// What is kept of the time before this host.

@@ -178,6 +178,7 @@ impl Planner {
             ReadError::TooLarge { .. }
             | ReadError::NotAFile { .. }
             | ReadError::Outside { .. }
+            | ReadError::Refused(_)
             | ReadError::Public(_)
             | ReadError::ConfigEncoding { .. } => app.take(before),
         }

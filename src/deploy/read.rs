@@ -1,7 +1,7 @@
 //! Taking one app's files into memory, once, so that nothing that is served depends on them staying there.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::scan::{Found, Stamp};
-use crate::prepare::Digest;
+use crate::prepare::{self, Digest, Refusal};
 use crate::public::manifest::ManifestError;
 use crate::public::{self, Copies, Manifest};
 
 /// Bytes that an app's config may have.
 const CONFIG_MAX: u64 = 64 << 10;
+
+/// Bytes of a `.wasm` above which it is looked at how it begins before it is read, and few such are in memory at once.
+pub const LARGE: u64 = 32 << 20;
 
 /// An app's files as they were read.
 #[derive(Debug)]
@@ -73,6 +76,8 @@ pub enum ReadError {
     #[error("{path:?} cannot be read: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
     Public(#[from] public::Trouble),
     #[error("{0}")]
     Copy(ManifestError),
@@ -84,9 +89,19 @@ pub enum ReadError {
 ///
 /// [`ReadError::Changed`] unless every file is, before and after, what `found` says.
 pub fn read(found: &Found, reading: &Reading<'_>) -> Result<ReadApp, ReadError> {
-    let (wasm_file, wasm) = open_and_read(&found.folder, &found.wasm, reading.max_size)?;
-    let config =
-        found.config.as_ref().map(|stamp| open_and_read(&found.folder, stamp, CONFIG_MAX)).transpose()?;
+    let mut wasm_file = open(&found.folder, &found.wasm, reading.max_size)?;
+    if found.wasm.size > LARGE {
+        let head = read_up_to(&mut wasm_file, &found.wasm, prepare::HEAD as u64, Vec::new())?;
+        prepare::check_head(&head)?;
+        wasm_file.rewind().map_err(|source| ReadError::Io { path: found.wasm.path.clone(), source })?;
+    }
+    let wasm = read_whole(&mut wasm_file, &found.wasm)?;
+    let config = found.config.as_ref().map(|stamp| {
+        let mut file = open(&found.folder, stamp, CONFIG_MAX)?;
+        let bytes = read_whole(&mut file, stamp)?;
+        Ok::<_, ReadError>((file, bytes))
+    });
+    let config = config.transpose()?;
     let mut digests = Digests {
         wasm: Digest::of(&wasm),
         config: config.as_ref().map(|(_, bytes)| Digest::of(bytes)),
@@ -134,12 +149,12 @@ fn read_public(
     Ok(Some(manifest).filter(|manifest| manifest.files() > 0))
 }
 
-fn open_and_read(folder: &Path, stamp: &Stamp, max: u64) -> Result<(File, Vec<u8>), ReadError> {
+fn open(folder: &Path, stamp: &Stamp, max: u64) -> Result<File, ReadError> {
     let path = &stamp.path;
     let failed = |source: io::Error| ReadError::Io { path: path.clone(), source };
     // The path was resolved when the folder was looked at, so a link here is new; not to block, should it be a FIFO.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadError::Gone),
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(ReadError::Changed),
@@ -153,13 +168,20 @@ fn open_and_read(folder: &Path, stamp: &Stamp, max: u64) -> Result<(File, Vec<u8
     if stamp.size > max {
         return Err(ReadError::TooLarge { path: path.clone(), size: stamp.size, max });
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(stamp.size).unwrap_or(0));
+    Ok(file)
+}
+
+fn read_whole(file: &mut File, stamp: &Stamp) -> Result<Vec<u8>, ReadError> {
+    let bytes = Vec::with_capacity(usize::try_from(stamp.size).unwrap_or(0));
     // One byte more than there should be, to see a file that grows.
-    (&mut file).take(stamp.size.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 != stamp.size {
-        return Err(ReadError::Changed);
-    }
-    Ok((file, bytes))
+    let bytes = read_up_to(file, stamp, stamp.size.saturating_add(1), bytes)?;
+    if bytes.len() as u64 == stamp.size { Ok(bytes) } else { Err(ReadError::Changed) }
+}
+
+fn read_up_to(file: &mut File, stamp: &Stamp, most: u64, mut bytes: Vec<u8>) -> Result<Vec<u8>, ReadError> {
+    let failed = |source| ReadError::Io { path: stamp.path.clone(), source };
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 /// A folder on the way may have become a link since it was looked at: where the open file really is decides.

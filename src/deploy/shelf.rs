@@ -57,7 +57,7 @@ impl Kept {
         asked.note();
         self.compiler.compile_in_turn(
             &self.control,
-            Standing::Ready,
+            Standing::Back,
             asked,
             engines,
             &self.order(reset),

@@ -243,7 +243,7 @@ impl Store {
         let mut named = self.writing.lock();
         let present = self.blobs()?;
         for entry in self.dir.files(is_record)? {
-            let Some(read) = self.read_record(&entry.name) else {
+            let Some(read) = self.read_record(&entry.name)? else {
                 tracing::warn!(
                     file = entry.name,
                     "a record of the store is torn: what it said is not known any more"

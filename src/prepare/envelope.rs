@@ -9,7 +9,12 @@ const MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
 const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 
 /// How far into a file that is not WebAssembly text is looked for, in bytes.
-const SNIFF: usize = 4096;
+pub const SNIFF: usize = 4096;
+
+/// What can be told of a file by how it begins: `head`, of a file that has more than that.
+pub fn look_at_head(head: &[u8]) -> Result<(), Reason> {
+    if head.starts_with(b"\0asm") { Ok(()) } else { Err(name_it(head)) }
+}
 
 /// Passes bytes that begin as a core module or a component and whose sections end where the file ends.
 pub fn look(bytes: &[u8]) -> Result<(), Refusal> {
@@ -22,9 +27,7 @@ pub fn look(bytes: &[u8]) -> Result<(), Refusal> {
     let Some((header, sections)) = bytes.split_first_chunk::<8>() else {
         return Err(name_it(bytes).into());
     };
-    if !header.starts_with(b"\0asm") {
-        return Err(name_it(bytes).into());
-    }
+    look_at_head(bytes)?;
     if *header != MODULE && *header != COMPONENT {
         let [_, _, _, _, v0, v1, l0, l1] = *header;
         let version = u16::from_le_bytes([v0, v1]);

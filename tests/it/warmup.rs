@@ -108,3 +108,16 @@ async fn an_app_whose_backend_is_not_up_yet_is_restored_all_the_same_and_a_new_o
     assert_eq!(host.get(&path).await.text(), "status=200\n\nok");
     up.abort();
 }
+
+/// Its instances belong to no release that is live, and are gone with it all the same: which the host's end is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_stopped_while_it_warms_up_leaves_nothing() {
+    let host = host().await;
+    for number in 0..12 {
+        host.put(&format!("app-{number}.toml"), "warmup = [\"/?ms=20000\"]");
+        host.put_app(&format!("app-{number}"), "sleeper");
+    }
+    host.until("all are asked", || host.host().status().budget.used >= 12).await;
+    let leftovers = host.stop().await;
+    assert_eq!((leftovers.connections, leftovers.units), (0, 0));
+}

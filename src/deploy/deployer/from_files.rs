@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use super::orders::{self, Waiting};
@@ -13,13 +14,19 @@ use crate::deploy::behind::spawn_behind;
 use crate::deploy::builder::{Builder, DeployError, Sources};
 use crate::deploy::name::AppName;
 use crate::deploy::plan::AfterRead;
-use crate::deploy::read::{Digests, ReadApp, ReadError, Reading, read};
+use crate::deploy::read::{Digests, LARGE, ReadApp, ReadError, Reading, read};
 use crate::deploy::scan::Found;
 use crate::deploy::store::record::Record;
 use crate::deploy::store::{Deployed, Store};
 use crate::metrics::AppCounters;
 use crate::prepare::Refusal;
 use crate::release::Release;
+
+/// A place among the deploys under way, for as long as the app's bytes are in memory.
+pub(super) struct Slot {
+    _place: Place,
+    _large: Option<OwnedSemaphorePermit>,
+}
 
 /// An app's files, read.
 pub(super) struct DoneReading {
@@ -28,7 +35,7 @@ pub(super) struct DoneReading {
     pub result: Result<ReadApp, ReadError>,
     /// Whether a request waits for it.
     pub asked: Asked,
-    pub slot: Place,
+    pub slot: Slot,
     /// The look at which it began.
     pub look: u64,
 }
@@ -45,14 +52,20 @@ pub(super) struct Built {
 impl Deployer {
     pub(super) fn start_reading(&mut self, app: AppName, found: Found, asked: Asked) {
         let (slots, builder, look) = (self.lines.deploys.clone(), self.builder.clone(), self.looks);
+        let large = (found.wasm.size > LARGE).then(|| self.lines.large_deploys.clone());
         self.jobs.spawn(async move {
-            // Before the slot, so that those who wait for it keep none from apps without static files.
+            // Both before the slot, so that those who wait for them keep none from apps without static files, or small ones.
             let copying = match found.public {
                 Some(_) => Some(builder.copying.clone().acquire_owned().await),
                 None => None,
             };
-            // Neither the semaphore nor the line is ever closed.
-            let Ok(slot) = slots.place(Standing::Other, asked.clone()).await else { return Done::Drained };
+            let large = match large {
+                Some(places) => places.acquire_owned().await.ok(),
+                None => None,
+            };
+            // Neither the semaphores nor the line is ever closed.
+            let Ok(place) = slots.place(Standing::Other, asked.clone()).await else { return Done::Drained };
+            let slot = Slot { _place: place, _large: large };
             let (files, name) = (found.clone(), app.clone());
             let reading = move || {
                 let limits = |text: Option<&str>| builder.policy.public_limits(name.as_str(), text);
@@ -120,7 +133,7 @@ impl Deployer {
         }
     }
 
-    fn start_building(&mut self, app: AppName, found: Found, files: ReadApp, asked: Asked, slot: Place) {
+    fn start_building(&mut self, app: AppName, found: Found, files: ReadApp, asked: Asked, slot: Slot) {
         let name: Arc<str> = app.as_str().into();
         let relative = |path: &std::path::Path| path.strip_prefix(&found.folder).unwrap_or(path).to_owned();
         let config = found.config.as_ref().zip(files.config);
@@ -133,6 +146,7 @@ impl Deployer {
             config: config.map(|(stamp, text)| (relative(&stamp.path).into_boxed_path(), text)),
             public: files.public.map(Arc::new),
             asked,
+            standing: Standing::Other,
             // What was live when the host ended is the same release.
             number: number.filter(|_| is_new),
             is_proven: false,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::compile::queue::Asked;
+use crate::compile::queue::{Asked, Standing};
 use crate::deploy::builder::{Builder, DeployError, Sources};
 use crate::deploy::name::AppName;
 use crate::deploy::plan::Passes;
@@ -61,15 +61,22 @@ pub(super) fn digests(release: &Release, kept: Digests) -> Digests {
     Digests { public: release.files.as_ref().map(|files| files.digest()), ..kept }
 }
 
-/// Builds a kept release. `number`: `None` for the next one. `is_proven`: it is known to be good, so its warm-up decides
-/// nothing.
+/// What a kept release is made again as.
+pub(super) struct As {
+    /// `None`: the next one.
+    pub number: Option<u64>,
+    /// It is known to be good, so its warm-up decides nothing.
+    pub is_proven: bool,
+    pub standing: Standing,
+}
+
+/// Builds a kept release.
 pub(super) async fn build(
     builder: &Arc<Builder>,
     counters: Arc<AppCounters>,
     app: &AppName,
     stored: Stored,
-    number: Option<u64>,
-    is_proven: bool,
+    As { number, is_proven, standing }: As,
 ) -> Result<Arc<Release>, RestoreError> {
     let Stored { kept, wasm, config, public } = stored;
     let config_file = kept.config_file.map(|file| std::path::PathBuf::from(file).into_boxed_path());
@@ -80,6 +87,7 @@ pub(super) async fn build(
         config: config_file.zip(config),
         public: public.map(Arc::new),
         asked: Asked::default(),
+        standing,
         number,
         is_proven,
     };

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::kept::{Copying, RestoreError, build, copying, digests, load};
+use super::kept::{As, Copying, RestoreError, build, copying, digests, load};
 use super::orders::{self, Answer, Waiting};
 use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
@@ -87,7 +87,8 @@ async fn restore(
     drop(copying);
     let (kept, wasm, config) = (stored.kept.clone(), stored.wasm.clone(), stored.config.clone());
     // Anew it is for who orders it to see whether it is any good; what is live serves on.
-    let release = build(builder, counters, app, stored, (!anew).then_some(kept.number), !anew).await?;
+    let again = As { number: (!anew).then_some(kept.number), is_proven: !anew, standing: Standing::Other };
+    let release = build(builder, counters, app, stored, again).await?;
     let deployed = deployed(&release, &kept, wasm, config);
     let digests = deployed.digests;
     let (noting, name) = (store.clone(), app.to_string());

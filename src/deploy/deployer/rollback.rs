@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::kept::{Copying, RestoreError, build, copying, digests, load};
+use super::kept::{As, Copying, RestoreError, build, copying, digests, load};
 use super::orders::{self, Answer, OrderError, Sender, Waiting};
 use super::{Deployer, Done};
 use crate::compile::queue::{Asked, Standing};
@@ -188,7 +188,8 @@ async fn roll_back(
     drop(copying);
     let kept = stored.kept.digests;
     let is_proven = stored.kept.standing == record::Standing::Proven;
-    let release = build(builder, counters, app, stored, Some(to), is_proven).await?;
+    let again = As { number: Some(to), is_proven, standing: Standing::Back };
+    let release = build(builder, counters, app, stored, again).await?;
     let digests = digests(&release, kept);
     let (noted, name, why) = (store.clone(), app.to_string(), rollback.why.clone());
     let before = tokio::task::spawn_blocking(move || {

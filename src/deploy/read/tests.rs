@@ -55,6 +55,31 @@ fn a_file_over_the_limit_is_refused_by_its_size() {
 }
 
 #[test]
+fn a_large_file_that_does_not_begin_as_an_app_is_named_for_what_it_is_without_being_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, head: &[u8], size: u64| {
+        fs::write(folder.path().join(name), head).expect("written");
+        fs::File::options()
+            .write(true)
+            .open(folder.path().join(name))
+            .and_then(|file| file.set_len(size))
+            .expect("grown");
+    };
+    write("hole.wasm", b"", LARGE + 1);
+    write("elf.wasm", b"\x7fELF", LARGE + 1);
+    write("small.wasm", b"\x7fELF", LARGE);
+    write("app.wasm", b"\0asm", LARGE + 1);
+    let read = |name: &str| read(&found(folder.path(), name), LARGE + 1).map(|read| read.wasm);
+    let refused = |name: &str| read(name).map_err(|error| error.to_string()).expect_err("refused");
+    assert!(refused("elf").starts_with("a native ELF file; expected "), "{}", refused("elf"));
+    assert!(refused("hole").contains("00 00 00 00"), "{}", refused("hole"));
+    // Whoever looks at what was read says the same.
+    assert!(crate::prepare::check(&read("small").expect("read")).is_err());
+    let app = read("app").expect("read");
+    assert!(app.starts_with(b"\0asm") && app.len() as u64 == LARGE + 1, "all of it");
+}
+
+#[test]
 fn a_config_that_is_not_text_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("hello.wasm"), b"code").expect("written");

@@ -17,13 +17,17 @@ use crate::private_dir::is_digest;
 const LARGEST_CONFIG: u64 = 1 << 20;
 
 impl Store {
-    pub(super) fn read_record(&self, name: &str) -> Option<Record> {
-        let bytes = self.read(name, LARGEST_RECORD).ok()?;
-        let (digest, json) = bytes.split_at_checked(64)?;
-        let digest = Digest::parse(std::str::from_utf8(digest).ok()?)?;
-        let json = json.strip_prefix(b"\n")?;
-        let record: Record = serde_json::from_slice(json).ok().filter(|_| Digest::of(json) == digest)?;
-        (record_name(&record.app) == name && AppName::parse(&record.app).is_ok()).then_some(record)
+    /// `None` if it is torn, or not the store's. That it can't be read at present says nothing of it.
+    pub(super) fn read_record(&self, name: &str) -> io::Result<Option<Record>> {
+        let is_no_record = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
+                || error.raw_os_error() == Some(libc::ELOOP)
+        };
+        match self.read(name, LARGEST_RECORD) {
+            Ok(bytes) => Ok(whole_record(name, &bytes)),
+            Err(error) if is_no_record(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn read_release(&self, kept: &Kept) -> Result<(Bytes, Option<String>), LoadError> {
@@ -125,4 +129,13 @@ pub(super) fn is_whole(kept: &Kept, size: impl Fn(Digest) -> Option<u64>) -> boo
         && config
         && public
         && files.into_iter().all(|file| size(file.digest) == Some(file.size))
+}
+
+/// What is in the record of that name, if it is whole.
+fn whole_record(name: &str, bytes: &[u8]) -> Option<Record> {
+    let (digest, json) = bytes.split_at_checked(64)?;
+    let digest = Digest::parse(std::str::from_utf8(digest).ok()?)?;
+    let json = json.strip_prefix(b"\n")?;
+    let record: Record = serde_json::from_slice(json).ok().filter(|_| Digest::of(json) == digest)?;
+    (record_name(&record.app) == name && AppName::parse(&record.app).is_ok()).then_some(record)
 }
