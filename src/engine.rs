@@ -34,7 +34,8 @@ pub use settings::{Allocation, EngineSettings, units};
 #[cfg(test)]
 pub use thread::gives_way_to_all;
 pub use thread::{
-    NICEST, ThreadClock, give_way_to_all, give_way_to_the_nicest, run_promptly, thread_cpu_time,
+    NICEST, ThreadClock, give_way_to_all, give_way_to_the_nicest, let_others_first, run_promptly,
+    thread_cpu_time,
 };
 
 use crate::prepare::Kind;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cores::Cores;
 use super::usage;
-use crate::engine::{give_way_to_all, run_promptly};
+use crate::engine::{give_way_to_all, let_others_first, run_promptly};
 
 use connection::Connection;
 pub use pace::Pace;
@@ -139,8 +139,11 @@ impl Load {
             // What gives way is not to be waited for: that would be taken for the server's time.
             run_promptly();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        match runtime {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        if self.gives_way {
+            runtime.on_thread_unpark(let_others_first);
+        }
+        match runtime.enable_io().enable_time().build() {
             Ok(runtime) => runtime.block_on(self.run_connections(part, barrier, stop)),
             Err(_) => {
                 barrier.wait();

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::engine::give_way_to_all;
+use crate::engine::{give_way_to_all, let_others_first};
 
 /// At once, of all hosts of the process.
 const THREADS: usize = 2;
@@ -25,7 +25,10 @@ pub fn spawn_behind<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
             .build()
     };
     match RUNTIME.get_or_init(start) {
-        Ok(runtime) => runtime.spawn_blocking(work),
+        Ok(runtime) => runtime.spawn_blocking(|| {
+            let_others_first();
+            work()
+        }),
         Err(error) => {
             tracing::debug!("no threads that give way: {error}");
             spawn_blocking(work)

@@ -2,12 +2,13 @@
 //! the moment that a thread which serves requests has something to do.
 //!
 //! Guests can be interrupted only now and then, and whoever is ready meanwhile waits. The kernel interrupts at any
-//! instruction, and at once if the two priorities are far enough apart ([`give_way_to_all`]).
+//! instruction, and at once if the two priorities are far enough apart ([`give_way_to_all`]) and the thread here has not
+//! slept just before ([`let_others_first`]).
 //!
 //! Such a thread gets hardly anything while the others are never at rest. So as long as there is work here, busy pools
 //! leave it its share of the time ([`super::cores`]). Other programs don't: where they leave it next to none, the lane is
 //! *starved*, and what would come here is done in the threads that serve requests, until the lane has been seen to get on
-//! again ([`Lane::is_starved`]).
+//! again ([`Lane::is_starved`]). One of its threads alone says nothing: the kernel may have left it where others are busy.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -18,13 +19,17 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use crate::engine::{ThreadClock, give_way_to_all};
+use crate::engine::{ThreadClock, give_way_to_all, let_others_first};
 
-/// A lane is starved where an errand takes so long: one poll of a guest takes 2 ms of a processor.
+/// A lane is starved where an errand takes each of its threads so long: one poll of a guest takes 2 ms of a processor.
 const STARVED: Duration = Duration::from_millis(50);
 
 /// So long after the last errand it is tried anew whether the lane is starved.
-const ANEW: Duration = Duration::from_secs(1);
+const ANEW: Duration = Duration::from_millis(250);
+
+/// A thread that something else keeps from its processor, while others of the lane get on, takes no errand for so long: it
+/// would hold that up. The kernel may give it another processor meanwhile, which it does to none that wants to run.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Something to be done in the slow lane. Whoever wants to know of its panics has to catch them.
 pub type Errand = Box<dyn FnOnce() + Send>;
@@ -53,6 +58,8 @@ struct Errands {
     idle: usize,
     /// Those that are being done.
     under_way: usize,
+    /// Threads that took very long for their last errand.
+    slow: u32,
     /// When one was done, or came where there was none.
     moved: Option<Instant>,
     is_starved: bool,
@@ -200,20 +207,31 @@ impl Errands {
 impl Inner {
     fn work(&self) {
         let mut errands = self.errands.lock();
-        let mut free = Instant::now();
+        let (mut free, mut is_slow) = (Instant::now(), false);
         loop {
             if let Some(Waiting { errand, since, presence }) = errands.waiting.pop_front() {
                 errands.under_way += 1;
                 drop(errands);
+                let_others_first();
                 // A thread is not lost over it.
                 let _ = std::panic::catch_unwind(AssertUnwindSafe(errand));
                 drop(presence);
                 errands = self.errands.lock();
                 errands.under_way -= 1;
                 let now = Instant::now();
-                errands.found(now - free.max(since) > STARVED);
+                errands.slow -= u32::from(is_slow);
+                is_slow = now - free.max(since) > STARVED;
+                errands.slow += u32::from(is_slow);
+                let is_starved = errands.slow == errands.threads;
+                errands.found(is_starved);
                 errands.moved = Some(now);
                 free = now;
+                if is_slow && !is_starved {
+                    drop(errands);
+                    std::thread::sleep(PAUSE);
+                    errands = self.errands.lock();
+                    free = Instant::now();
+                }
             } else if errands.is_closed {
                 return;
             } else {
@@ -269,6 +287,25 @@ mod tests {
         drop(lane);
         go_on.send(()).unwrap();
         assert_eq!(done.iter().collect::<Vec<_>>(), ["done"]);
+    }
+
+    #[test]
+    fn a_lane_of_which_one_thread_gets_on_is_not_starved_and_leaves_the_other_out_for_a_while() {
+        let lane = Lane::default();
+        let (sender, done) = mpsc::channel();
+        assert!(lane.run(Box::new(|| std::thread::sleep(2 * STARVED)), 2).is_ok());
+        let (began, mut threads) = (Instant::now(), std::collections::HashSet::new());
+        while began.elapsed() < 3 * STARVED {
+            let (sender, before) = (sender.clone(), Instant::now());
+            assert!(lane.run(Box::new(move || sender.send(std::thread::current().id()).unwrap()), 2).is_ok());
+            threads.insert(done.recv().unwrap());
+            if before.elapsed() > STARVED / 2 {
+                // The machine is too busy to tell.
+                return;
+            }
+            assert!(!lane.is_starved());
+        }
+        assert_eq!(threads.len(), 1);
     }
 
     #[test]

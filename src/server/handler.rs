@@ -86,7 +86,7 @@ impl AppHandler {
                 Served::Redirect(request, target) => parts = redirected(request, &target)?,
             }
         }
-        Err(Refusal::RedirectLoop)
+        Err(Refusal::BadRedirect)
     }
 
     /// THE request: each step is a verb of one module, and what goes wrong is a [`Refusal`].
@@ -129,7 +129,7 @@ impl AppHandler {
         match (exchanged, original) {
             (Ok(Outcome::Response(response)), _) => Ok(Served::Response(response)),
             (Ok(Outcome::LocalRedirect(target)), Some(original)) => Ok(Served::Redirect(original, target)),
-            (Ok(Outcome::LocalRedirect(_)), None) => Err(Refusal::RedirectLoop),
+            (Ok(Outcome::LocalRedirect(_)), None) => Err(Refusal::BadRedirect),
             (Err(failure), _) => Err(Refusal::Guest(failure)),
         }
     }
@@ -312,7 +312,7 @@ fn redirected(mut parts: Parts, target: &str) -> Result<Parts, Refusal> {
     parts.headers.remove(http::header::CONTENT_TYPE);
     parts.headers.remove(http::header::TRANSFER_ENCODING);
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
-    uri.path_and_query = Some(target.parse().map_err(|_| Refusal::RedirectLoop)?);
-    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::RedirectLoop)?;
+    uri.path_and_query = Some(target.parse().map_err(|_| Refusal::BadRedirect)?);
+    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadRedirect)?;
     Ok(parts)
 }

@@ -42,7 +42,7 @@ pub enum Refusal {
     #[error("{0}")]
     Guest(Failure),
     #[error("the app's local redirects lead nowhere")]
-    RedirectLoop,
+    BadRedirect,
     #[error("a static file can't be read: {0}; `hostler restart` has the app's files copied anew")]
     File(#[source] std::io::Error),
 }
@@ -51,7 +51,7 @@ impl Refusal {
     /// What it is for a request that an app has redirected within the host: a path that is none is the app's doing then.
     pub fn of_redirect(self) -> Refusal {
         match self {
-            Refusal::BadPath(_) | Refusal::BadTarget => Refusal::RedirectLoop,
+            Refusal::BadPath(_) | Refusal::BadTarget => Refusal::BadRedirect,
             other => other,
         }
     }
@@ -80,7 +80,7 @@ impl Refusal {
                 | Failure::BodyTooLarge(_) => StatusCode::BAD_GATEWAY,
                 Failure::BadRequest(_) => StatusCode::BAD_REQUEST,
             },
-            Refusal::RedirectLoop => StatusCode::BAD_GATEWAY,
+            Refusal::BadRedirect => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -90,7 +90,7 @@ impl Refusal {
             Refusal::Guest(Failure::Replaced(_)) => false,
             Refusal::Guest(failure) => !failure.is_the_clients(),
             Refusal::Lease(error) => matches!(error, LeaseError::Failing { .. }),
-            Refusal::RedirectLoop => true,
+            Refusal::BadRedirect => true,
             Refusal::NoApp
             | Refusal::Starting
             | Refusal::File(_)
@@ -193,7 +193,7 @@ mod tests {
             Refusal::Guest(Failure::NoAnswer),
             Refusal::Guest(Failure::Deadline(Duration::ZERO)),
             Refusal::Lease(failing()),
-            Refusal::RedirectLoop,
+            Refusal::BadRedirect,
         ] {
             assert!(refusal.is_the_apps(), "{refusal}");
         }

@@ -101,12 +101,12 @@ pub enum Trouble {
     #[error("more than {0} entries, so it is not looked at; move some of them elsewhere")]
     TooMany(usize),
     #[error(
-        "the apps folder has more than {0} entries in all, and its top-level folder has the more of them; take some out"
+        "the apps folder has more than {0} entries in all, and its top-level folder more than its share; take some out"
     )]
     TooManyInAll(usize),
     #[error(
-        "the public folders of all apps have more than {0} entries, and those of its top-level folder are the more of \
-         them; take some out"
+        "the public folders of all apps have more than {0} entries, and those of its top-level folder more than their \
+         share; take some out"
     )]
     TooManyPublic(u64),
     #[error("it cannot be looked at: {0}; the host must be able to read it")]

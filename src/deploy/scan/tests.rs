@@ -292,7 +292,7 @@ fn the_bound_on_all_entries_goes_by_depth_and_a_crowd_costs_only_its_own_folder(
     let state = scan(folder.0.path(), &limits).expect("listed");
     assert!(state.holds(&app("a/1")) && state.holds(&app("a/deep/more/1")));
     assert_eq!(state.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["b/1", "hello", "z/1"]);
-    let text = "the apps folder has more than 20 entries in all, and its top-level folder has the more of them; take some out";
+    let text = "the apps folder has more than 20 entries in all, and its top-level folder more than its share; take some out";
     assert_eq!(
         state.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [format!("\"a\": {text}")]
