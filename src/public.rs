@@ -19,7 +19,7 @@ use crate::logging::path_text;
 pub use beneath::Beneath;
 pub use copies::{Blob, Copies, CopyError, OpenBlob};
 pub use manifest::{Copied, Encoding, Hit, Manifest, Page, Version, manifest};
-pub use tree::{Limits, Tree, tree, tree_while};
+pub use tree::{Limits, Tree, tree, tree_if};
 
 /// The name of the folder beside an app's `app.wasm`.
 pub const FOLDER: &str = "public";

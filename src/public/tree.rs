@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +25,7 @@ pub struct Limits {
 }
 
 /// The files of one `public/` as they looked at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     /// In the order of their paths.
     pub files: Vec<File>,
@@ -62,28 +61,25 @@ pub fn is_looked_at(name: &[u8]) -> bool {
 ///
 /// The first [`Trouble`] on the way. What is gone between two steps is none: another look will tell.
 pub fn tree(public: &Beneath, limits: Limits) -> Result<Tree, Trouble> {
-    let tree = tree_while(public, limits, &mut || true)?;
-    // It is never told to stop.
-    Ok(tree.unwrap_or_default())
+    tree_if(public, limits, &mut || Ok(()))
 }
 
-/// The same; `each` is called for each entry that is listed, and says whether to go on: if not, there is no tree.
-pub fn tree_while(
+/// The same; `each` is called for each entry that is listed, and may refuse it, which ends the look.
+pub fn tree_if(
     public: &Beneath,
     limits: Limits,
-    each: &mut dyn FnMut() -> bool,
-) -> Result<Option<Tree>, Trouble> {
-    let mut walk = Walk { public, limits, tree: Tree::default(), entries: 0, size: 0, each };
+    each: &mut dyn FnMut() -> Result<(), Trouble>,
+) -> Result<Tree, Trouble> {
+    let tree = Tree { files: Vec::new() };
+    let mut walk = Walk { public, limits, tree, entries: 0, size: 0, each };
     let root =
         Look::of(&rustix::fs::fstat(public.as_fd()).map_err(|error| io_trouble(Path::new(""), error))?);
     let mut folders = vec![Folder { path: String::new(), above: vec![root.identity()] }];
     while let Some(folder) = folders.pop() {
-        if walk.list(&folder, &mut folders)?.is_break() {
-            return Ok(None);
-        }
+        walk.list(&folder, &mut folders)?;
     }
     walk.tree.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Some(walk.tree))
+    Ok(walk.tree)
 }
 
 impl Tree {
@@ -142,7 +138,7 @@ struct Walk<'w> {
     tree: Tree,
     entries: u64,
     size: u64,
-    each: &'w mut dyn FnMut() -> bool,
+    each: &'w mut dyn FnMut() -> Result<(), Trouble>,
 }
 
 /// A folder still to be listed.
@@ -153,11 +149,11 @@ struct Folder {
 }
 
 impl Walk<'_> {
-    fn list(&mut self, folder: &Folder, folders: &mut Vec<Folder>) -> Result<ControlFlow<()>, Trouble> {
+    fn list(&mut self, folder: &Folder, folders: &mut Vec<Folder>) -> Result<(), Trouble> {
         let at = Path::new(if folder.path.is_empty() { "." } else { &folder.path });
         let open = match self.public.folder(at) {
             Ok(open) => open,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ControlFlow::Continue(())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(trouble(at, &error)),
         };
         let listing = Dir::read_from(&open).map_err(|error| io_trouble(at, error))?;
@@ -167,9 +163,7 @@ impl Walk<'_> {
             if name == b"." || name == b".." {
                 continue;
             }
-            if !(self.each)() {
-                return Ok(ControlFlow::Break(()));
-            }
+            (self.each)()?;
             self.entries += 1;
             if self.entries > self.limits.entries {
                 return Err(Trouble::TooMany { limit: self.limits.entries });
@@ -184,7 +178,7 @@ impl Walk<'_> {
                 Err(error) => return Err(io_trouble(Path::new(&path), error)),
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     fn entry(

@@ -54,13 +54,14 @@ impl Deployer {
         let (slots, builder, look) = (self.lines.deploys.clone(), self.builder.clone(), self.looks);
         let large = (found.wasm.size > LARGE).then(|| self.lines.large_deploys.clone());
         self.jobs.spawn(async move {
-            // Both before the slot, so that those who wait for them keep none from apps without static files, or small ones.
-            let copying = match found.public {
-                Some(_) => Some(builder.copying.clone().acquire_owned().await),
-                None => None,
-            };
+            // Both before the slot, so that those who wait for them keep none from apps without static files, or small ones. The
+            // large app's place is first: it may be a compilation that it waits for, and nobody's static files wait with it.
             let large = match large {
                 Some(places) => places.acquire_owned().await.ok(),
+                None => None,
+            };
+            let copying = match found.public {
+                Some(_) => Some(builder.copying.clone().acquire_owned().await),
                 None => None,
             };
             // Neither the semaphores nor the line is ever closed.

@@ -307,23 +307,26 @@ impl Walk<'_> {
             Err(error) => return Err(Trouble::Io(error.kind())),
         }
         let beside = own.strip_prefix(&self.root).unwrap_or(own).to_owned();
-        let (mut taken, mut had) = (Taken::Yes, 0);
+        let (mut taken, mut had, limit) = (Taken::Yes, 0, self.limits.public_entries);
         let (pace, shares) = (&mut self.pace, &mut self.public_entries);
         let mut each = || {
             taken = shares.take(part);
             had += u64::from(taken == Taken::Yes);
             pace.step();
-            taken == Taken::Yes
+            match taken {
+                Taken::Yes => Ok(()),
+                Taken::NotInThisRound | Taken::NothingLeft => Err(public::Trouble::TooMany { limit }),
+            }
         };
         let tree = public::open(&self.root, &beside)
-            .and_then(|public| public::tree_while(&public, self.limits.public, &mut each));
+            .and_then(|public| public::tree_if(&public, self.limits.public, &mut each));
         let fingerprint = match (tree, taken) {
             (_, Taken::NotInThisRound) => {
                 self.public_entries.begins_anew(part, had);
                 return Ok(Public::BeyondShare);
             }
-            (_, Taken::NothingLeft) => return Err(Trouble::TooManyPublic(self.limits.public_entries)),
-            (Ok(tree), Taken::Yes) => tree.unwrap_or_default().fingerprint(),
+            (_, Taken::NothingLeft) => return Err(Trouble::TooManyPublic(limit)),
+            (Ok(tree), Taken::Yes) => tree.fingerprint(),
             (Err(trouble), Taken::Yes) => Digest::of(trouble.to_string().as_bytes()),
         };
         Ok(Public::Stamp(Arc::new(PublicStamp { beside, fingerprint })))
