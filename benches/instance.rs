@@ -10,6 +10,10 @@ use hostler::engine::{Allocation, CodeCache, EngineSettings};
 use hostler::instance::bench::App;
 use tokio::runtime::{Builder, Runtime};
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const GUESTS: [&str; 5] = ["hello", "cgi-c", "hello-p3", "hello-js", "hello-py"];
 
 /// The settings that are compared, each with its name.

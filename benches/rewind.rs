@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use hostler::engine::{CodeCache, EngineSettings, Reset};
 use hostler::instance::bench::App;
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const GUESTS: [&str; 4] = ["hello", "index", "hello-py", "hello-js"];
 
 /// Turns of each way, and requests in each.

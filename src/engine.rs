@@ -9,7 +9,6 @@ mod address_space;
 mod artifact;
 mod cache;
 mod descriptors;
-mod heap;
 pub mod rewound;
 mod settings;
 mod thread;
@@ -29,7 +28,6 @@ pub use artifact::{
 };
 pub use cache::{CacheError, CodeCache, Loaded, Source};
 pub use descriptors::close_inherited;
-pub use heap::give_free_memory_back;
 pub use settings::{Allocation, EngineSettings, units};
 #[cfg(test)]
 pub use thread::gives_way_to_all;

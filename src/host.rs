@@ -23,7 +23,7 @@ use crate::compile::{self, Compiler};
 use crate::config::{HostConfig, Policy};
 use crate::deploy::store::Store;
 use crate::deploy::{Builder, Deployer, Progress, orders};
-use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse, give_free_memory_back, run_promptly};
+use crate::engine::{CodeCache, EngineSettings, Engines, EnginesInUse, run_promptly};
 use crate::instance::outbound::{OutboundClient, OutboundLimits};
 use crate::isolation::Record;
 use crate::machine::Machine;
@@ -39,9 +39,6 @@ use crate::sizing::{self, Backend, InUse, Sizing};
 
 /// How often idle instances are looked through.
 const UPKEEP: Duration = Duration::from_secs(1);
-
-/// How often, at most, free memory is given back after apps have left it.
-const GIVE_BACK: Duration = Duration::from_secs(60);
 
 /// A running host. Dropping it without [`Host::shutdown`] ends everything at once.
 pub struct Host {
@@ -333,7 +330,6 @@ impl Host {
         let Some(control) = &self.control else { return };
         let (registry, stop) = (self.registry.clone(), self.stop.clone());
         let upkeep = async move {
-            let (mut has_free_memory, mut gave_back) = (false, Instant::now());
             let mut tick = tokio::time::interval(UPKEEP);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -345,11 +341,7 @@ impl Host {
                 sizing.upkeep(&in_use(&live));
                 for release in live {
                     release.counters.tally.tick(Instant::now());
-                    has_free_memory |= release.pool.tend(Instant::now()).rested;
-                }
-                if has_free_memory && gave_back.elapsed() >= GIVE_BACK {
-                    (has_free_memory, gave_back) = (false, Instant::now());
-                    let _ = tokio::task::spawn_blocking(give_free_memory_back).await;
+                    release.pool.tend(Instant::now());
                 }
             }
         };

@@ -89,10 +89,8 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// The pool is asleep and has no instance: what is needed to make one may be given up until then. Called again and
-    /// again as long as that is so. Returns whether anything was given up.
-    fn rest(&self) -> bool {
-        false
-    }
+    /// again as long as that is so.
+    fn rest(&self) {}
 }
 
 /// What has come of a reset at once.
@@ -261,8 +259,6 @@ pub struct Tended {
     pub retired: usize,
     /// Instances that are being made now.
     pub begun: usize,
-    /// The manager gave up what it needs to make instances.
-    pub rested: bool,
 }
 
 /// The instances of one release (a cheap handle).

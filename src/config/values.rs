@@ -189,7 +189,8 @@ pub(super) fn log_level(value: &DeValue<'_>) -> Result<String, String> {
 
 /// A level, or levels of targets: a misspelt level would otherwise pass for the name of a target.
 pub(super) fn parse_log_level(text: &str) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["info", "debug", "trace", "warn", "error", "off"];
+    // No `trace`: a guest's every call of the host would look whether it is wanted, so it is not compiled in.
+    const LEVELS: [&str; 5] = ["info", "debug", "warn", "error", "off"];
     let is_target = |target: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte);
         !target.is_empty() && target.bytes().all(plain)

@@ -445,10 +445,10 @@ impl pool::Manager for Factory {
         }
     }
 
-    fn rest(&self) -> bool {
+    fn rest(&self) {
         match &self.source {
             CodeSource::Linked(code) => code.leave(),
-            CodeSource::Cold(_) => false,
+            CodeSource::Cold(_) => {}
         }
     }
 }

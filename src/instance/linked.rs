@@ -83,11 +83,13 @@ impl LinkedCode {
         Ok(code)
     }
 
-    /// Lets the code leave memory, if it can come back. What is made of it keeps it there. Returns whether it left.
-    pub fn leave(&self) -> bool {
-        let (Some(shelf), Some(code)) = (&self.shelf, self.in_memory()) else { return false };
+    /// Lets the code leave memory, if it can come back. What is made of it keeps it there.
+    pub fn leave(&self) {
+        let (Some(shelf), Some(code)) = (&self.shelf, self.in_memory()) else { return };
         // Not under the lock: this looks at a disk.
-        shelf.has(code.engine(), self.reset) && self.here.lock().take().is_some()
+        if shelf.has(code.engine(), self.reset) {
+            let _left = self.here.lock().take();
+        }
     }
 
     pub fn is_here(&self) -> bool {

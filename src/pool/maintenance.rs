@@ -57,8 +57,10 @@ impl<M: Manager> Shared<M> {
         // Whoever has waited for too long while nothing else happened.
         self.settle();
         self.budget.look_again(self.id);
-        let rested = self.with(|books| books.slots.is_at_rest()) && self.manager.rest();
-        Tended { retired, begun, rested }
+        if self.with(|books| books.slots.is_at_rest()) {
+            self.manager.rest();
+        }
+        Tended { retired, begun }
     }
 
     fn top_up(self: &Arc<Self>, now: Instant) -> usize {

@@ -96,7 +96,7 @@ fn every_problem_is_named_with_file_line_key_and_what_is_right() {
         ("[log]\nformat = \"jsn\"", "hostler.toml:2: log.format: unknown format jsn, did you mean json?"),
         (
             "[log]\nlevel = \"verbose\"",
-            "hostler.toml:2: log.level: unknown level verbose, use info, debug, trace, warn, error, off",
+            "hostler.toml:2: log.level: unknown level verbose, use info, debug, warn, error, off",
         ),
         (
             "[log]\nlevel = \"hostler[x]=info\"",

@@ -189,9 +189,8 @@ impl Manager for Fake {
         creature.is_worn
     }
 
-    fn rest(&self) -> bool {
+    fn rest(&self) {
         self.rests.fetch_add(1, SeqCst);
-        true
     }
 }
 
