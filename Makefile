@@ -1,7 +1,7 @@
 # Hostler's make targets. `make serve` and `make test` install what they need themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile bench-deploy bench-hostile troubles leavers slow-writes redeploys soak crashes rewind-sequences side-by-side bench-ancestors
+.PHONY: help serve test guests guests-all lint isolation bench bench-fairness bench-overload bench-brake bench-account bench-compile bench-deploy bench-hostile troubles leavers slow-writes redeploys soak crashes rewind-sequences profiled side-by-side bench-ancestors
 
 APPS ?= target/guests
 LISTEN ?= 127.0.0.1:8080
@@ -86,6 +86,9 @@ soak: ## Everything at once for ten minutes, or SOAK_SECONDS: all is as before a
 
 crashes: ## Kill the host 1,000 times at random moments of deploys (some twenty minutes)
 	cargo test --test it crashes::a_thousand -- --ignored --nocapture
+
+profiled: guests ## Build target/profiled/hostler, optimised by what it does when it serves (two release builds and some load)
+	scripts/build-profiled
 
 side-by-side: ## Hostler, native hyper and `wasmtime serve` under wrk, in one run
 	scripts/side-by-side
