@@ -1,7 +1,8 @@
 //! What one app's flood does to another: app `b` is asked little, alone and while app `a` is flooded.
 //!
 //! Both orders count: `b` had an instance before the flood, or the flood had taken all there is before `b` was first
-//! asked. Wanted: the 99th percentile of `b` is at most twice what it is alone.
+//! asked. Wanted: the 99th percentile of `b` is at most twice what it is alone. At last the same is done to native hyper,
+//! for comparison: there is one queue for all.
 
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ pub async fn run(stage: &Stage) -> anyhow::Result<()> {
             all.push(measure(stage, flood, order).await?);
         }
     }
+    println!("flood: native hyper");
+    all.push(control(stage, &FLOODS[0]).await?);
     println!("\n{}", table(&all));
     stage.write("fairness", &all)
 }
@@ -119,6 +122,14 @@ async fn measure(stage: &Stage, flood: &Flood, order: Order) -> anyhow::Result<F
     };
     let (flooded, first, flood_answers) = flooded;
     Ok(Found { flood: flood.name, order, alone, flooded, first_ms: first, flood_answers })
+}
+
+/// The same flood of a server that shares out nothing: what the machine and the load itself do to `b`.
+async fn control(stage: &Stage, flood: &Flood) -> anyhow::Result<Found> {
+    let host = stage.native("Hello from Hostler!\n").await?;
+    let alone = phase(stage, &host).await?;
+    let (flooded, first_ms, flood_answers) = under(stage, &host, flood).await?;
+    Ok(Found { flood: "native hyper", order: Order::BeforeTheFlood, alone, flooded, first_ms, flood_answers })
 }
 
 /// A phase under the flood, and how long its first answer took.

@@ -25,10 +25,11 @@ pub struct Stage {
     program: PathBuf,
 }
 
-/// A host that serves some apps. It ends when it is dropped.
+/// A host that serves some apps, or native hyper in its place. It ends when it is dropped.
 pub struct Host {
     pub server: Server,
-    admin: SocketAddr,
+    /// Native hyper has none.
+    admin: Option<SocketAddr>,
     folder: tempfile::TempDir,
 }
 
@@ -89,22 +90,39 @@ impl Stage {
         let mut arguments: Vec<OsString> = vec!["serve".into(), at("apps").into()];
         arguments.extend(["--config".into(), at("hostler.toml").into()]);
         arguments.extend(["--cache-dir".into(), self.target.join("bench-cache").into()]);
-        arguments.extend(["--address-file".into(), at("address").into()]);
-        let threads = self.split.server_count().to_string();
-        let words = ["--listen", "127.0.0.1:0", "--log-level", "error", "--worker-threads", &threads];
-        arguments.extend(words.map(OsString::from));
-        let launch = Launch {
-            program: self.program.clone(),
-            arguments,
-            address_file: at("address"),
-            cores: self.split.servers().cloned(),
-            patience: PATIENCE,
-        };
-        let server = Server::start(&launch).await?;
+        arguments.extend(["--listen", "127.0.0.1:0", "--log-level", "error"].map(OsString::from));
+        let server = self.start(arguments, at("address")).await?;
         if let Some(line) = server.log().first() {
             anyhow::bail!("the host complains: {line}");
         }
-        Ok(Host { server, admin, folder })
+        Ok(Host { server, admin: Some(admin), folder })
+    }
+
+    /// Starts native hyper, which gives this text to whoever asks for whatever.
+    pub async fn native(&self, text: &str) -> anyhow::Result<Host> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        let body = text.as_bytes();
+        let answers = serde_json::json!([{ "status": 200, "headers": [], "body": body, "chunked": false }]);
+        std::fs::write(at("answers"), answers.to_string())?;
+        let mut arguments: Vec<OsString> = vec!["compare".into()];
+        arguments.extend(["--native-server".into(), at("answers").into()]);
+        let server = self.start(arguments, at("address")).await?;
+        Ok(Host { server, admin: None, folder })
+    }
+
+    /// On the servers' cores, with a thread for each.
+    async fn start(&self, mut arguments: Vec<OsString>, address_file: PathBuf) -> anyhow::Result<Server> {
+        arguments.extend(["--address-file".into(), address_file.clone().into()]);
+        arguments.extend(["--worker-threads".into(), self.split.server_count().to_string().into()]);
+        let launch = Launch {
+            program: self.program.clone(),
+            arguments,
+            address_file,
+            cores: self.split.servers().cloned(),
+            patience: PATIENCE,
+        };
+        Ok(Server::start(&launch).await?)
     }
 
     /// Writes what a bench found to `target/load/NAME.json`, with where it was found.
@@ -143,7 +161,8 @@ impl Host {
     /// What the host says of itself.
     pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let answer = client.get(format!("http://{}/status", self.admin).parse()?).await?;
+        let admin = self.admin.context("native hyper has no status")?;
+        let answer = client.get(format!("http://{admin}/status").parse()?).await?;
         Ok(serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?)
     }
 
