@@ -278,6 +278,38 @@ async fn a_connection_without_requests_is_closed_after_idle_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cookies_that_http_2_splits_are_one_field_to_an_app() {
+    let host = TestHost::with(&["echo"]).await;
+    let request = Request::builder().uri(host.url("/echo/headers"));
+    let request = request.header("cookie", "a=1").header("x-other", "x").header("cookie", "b=2; c=3");
+    let answer = http2().request(request.body(Full::default()).expect("a request")).await.expect("an answer");
+    let seen = answer.into_body().collect().await.expect("a body").to_bytes();
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    let cookies: Vec<_> = seen.lines().filter(|line| line.starts_with("cookie")).collect();
+    assert_eq!(cookies, ["cookie: a=1; b=2; c=3"], "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_a_hundred_fields_are_431_on_either_protocol() {
+    let host = TestHost::with(&["hello"]).await;
+    let mut wire = Wire::connect(host.address()).await;
+    let many = |fields: usize| (0..fields).map(|at| format!("x-{at}: y\r\n")).collect::<String>();
+    wire.say(&format!("GET /hello HTTP/1.1\r\nhost: a\r\n{}\r\n", many(99))).await;
+    assert_eq!(wire.answer().await.expect("an answer").0.status, 200);
+    wire.say(&format!("GET /hello HTTP/1.1\r\nhost: a\r\n{}\r\n", many(100))).await;
+    assert_eq!(wire.head().await.expect("a head").status, 431);
+    for (fields, status) in [(100, 200), (101, 431)] {
+        let mut request = Request::builder().uri(host.url("/hello"));
+        for at in 0..fields {
+            request = request.header(format!("x-{at}"), "y");
+        }
+        let request = request.body(Full::default()).expect("a request");
+        let answer = http2().request(request).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{fields} fields");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stalls_for_body_timeout_is_answered_with_408() {
     let host = serving(&["echo"], "body_timeout = \"300ms\"").await;
     let mut wire = Wire::connect(host.address()).await;

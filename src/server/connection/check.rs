@@ -10,6 +10,9 @@ use super::AmbiguousLength;
 /// Bytes of a request target. hyper's own bound is 64 KiB.
 pub const MAX_TARGET: usize = 8 * 1024;
 
+/// Fields of a request. hyper's own bound on HTTP/1.1; on HTTP/2 it has none but `max_header_bytes`.
+pub const MAX_FIELDS: usize = 100;
+
 /// Why a request is refused before it is routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -27,6 +30,8 @@ pub enum Refusal {
     BadTarget,
     #[error("the request target is longer than {MAX_TARGET} bytes")]
     TargetTooLong,
+    #[error("the request has more than {MAX_FIELDS} header fields")]
+    TooManyFields,
     #[error("the only transfer-encoding that is implemented is chunked, once")]
     CodingNotImplemented,
     #[error("the method is not implemented")]
@@ -37,6 +42,7 @@ impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::MethodNotImplemented | Self::CodingNotImplemented => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -50,6 +56,9 @@ impl Refusal {
 /// - CONNECT and TRACE are not implemented; an `upgrade` header is ignored, as the standard allows;
 /// - HTTP/1.0 may come without `host`.
 pub fn check_request(request: &Parts) -> Result<(), Refusal> {
+    if request.headers.len() > MAX_FIELDS {
+        return Err(Refusal::TooManyFields);
+    }
     check_coding(request)?;
     if request.extensions.get::<AmbiguousLength>().is_some() {
         return Err(Refusal::AmbiguousLength);

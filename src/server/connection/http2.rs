@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::rt::bounds::Http2ServerConnExec;
@@ -44,7 +46,8 @@ impl Connection {
             Streams { drain: self.drain, write_timeout: limits.write_timeout, next: Arc::default() };
         let (peer, began) = (self.peer, self.began);
         let (exchanges, next) = (activity.clone(), streams.next.clone());
-        let service = service_fn(move |request: http::Request<Incoming>| {
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
+            join_cookies(request.headers_mut());
             let pace = Arc::new(Pace::new(began));
             *next.lock() = Some(pace.clone());
             let (begun, request) = Exchange::begin(&exchanges, request, Some(pace));
@@ -61,6 +64,18 @@ impl Connection {
             End::Aborted if activity.phase() != Phase::Busy => activity.set_clean(),
             End::Aborted => {}
         }
+    }
+}
+
+/// A client may send each cookie in a field of its own, for the sake of compression. Whoever does not speak HTTP/2 has to
+/// get them in one (RFC 9113 section 8.2.3): an app is not to see how its client is connected.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let (Some(_), Some(_)) = (cookies.next(), cookies.next()) else { return };
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Made of bytes that fields have.
+    if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 
