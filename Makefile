@@ -87,7 +87,7 @@ soak: ## Everything at once for ten minutes, or SOAK_SECONDS: all is as before a
 crashes: ## Kill the host 1,000 times at random moments of deploys (some twenty minutes)
 	cargo test --test it crashes::a_thousand -- --ignored --nocapture
 
-profiled: guests ## Build target/profiled/hostler, optimised by what it does when it serves (two release builds and some load)
+profiled: guests-all ## Build target/profiled/hostler, optimised by what it does when it serves (two release builds and some load)
 	scripts/build-profiled
 
 side-by-side: ## Hostler, native hyper and `wasmtime serve` under wrk, in one run

@@ -37,6 +37,9 @@ const FLOODS: [Flood; 5] = [
     Flood { name: "cold", guest: "hello", path: "/a", status: 200, config: "mode = \"cold\"" },
 ];
 
+/// The flood of hello, of a server that shares out nothing: what the machine and the load itself do to `b`.
+const NATIVE: Flood = Flood { name: "native hyper", ..FLOODS[0] };
+
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Order {
@@ -97,39 +100,32 @@ pub async fn run(stage: &Stage) -> anyhow::Result<()> {
     for flood in &FLOODS {
         for order in [Order::BeforeTheFlood, Order::AfterTheFlood] {
             println!("flood: {}, b comes {order:?}", flood.name);
-            all.push(measure(stage, flood, order).await?);
+            let apps: [App; 2] = [stage.app("a", flood.guest, flood.config)?, stage.app("b", "hello", "")?];
+            let host = stage.host(&apps, CONFIG).await?;
+            all.push(measure(stage, &host, flood, order).await?);
         }
     }
-    println!("flood: native hyper");
-    all.push(control(stage, &FLOODS[0]).await?);
+    println!("flood: {}", NATIVE.name);
+    let native = stage.native("Hello from Hostler!\n").await?;
+    all.push(measure(stage, &native, &NATIVE, Order::BeforeTheFlood).await?);
     println!("\n{}", table(&all));
     stage.write("fairness", &all)
 }
 
-async fn measure(stage: &Stage, flood: &Flood, order: Order) -> anyhow::Result<Found> {
-    let apps: [App; 2] = [stage.app("a", flood.guest, flood.config)?, stage.app("b", "hello", "")?];
-    let host = stage.host(&apps, CONFIG).await?;
+async fn measure(stage: &Stage, host: &Host, flood: &Flood, order: Order) -> anyhow::Result<Found> {
     let (alone, flooded) = match order {
         Order::BeforeTheFlood => {
-            let alone = phase(stage, &host).await?;
-            (alone, under(stage, &host, flood).await?)
+            let alone = phase(stage, host).await?;
+            (alone, under(stage, host, flood).await?)
         }
         Order::AfterTheFlood => {
-            let flooded = under(stage, &host, flood).await?;
+            let flooded = under(stage, host, flood).await?;
             tokio::time::sleep(FALL).await;
-            (phase(stage, &host).await?, flooded)
+            (phase(stage, host).await?, flooded)
         }
     };
     let (flooded, first, flood_answers) = flooded;
     Ok(Found { flood: flood.name, order, alone, flooded, first_ms: first, flood_answers })
-}
-
-/// The same flood of a server that shares out nothing: what the machine and the load itself do to `b`.
-async fn control(stage: &Stage, flood: &Flood) -> anyhow::Result<Found> {
-    let host = stage.native("Hello from Hostler!\n").await?;
-    let alone = phase(stage, &host).await?;
-    let (flooded, first_ms, flood_answers) = under(stage, &host, flood).await?;
-    Ok(Found { flood: "native hyper", order: Order::BeforeTheFlood, alone, flooded, first_ms, flood_answers })
 }
 
 /// A phase under the flood, and how long its first answer took.

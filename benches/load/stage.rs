@@ -9,7 +9,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use hostler::compare::bench::{
-    Ask, Asked, Cores, Expected, Launch, Load, Outcome, Pace, Server, Split, machine,
+    Answer, Ask, Asked, Cores, Expected, Launch, Load, Outcome, Pace, Server, Split, machine, write_answers,
 };
 use http::Method;
 use http_body_util::{BodyExt, Empty};
@@ -102,9 +102,7 @@ impl Stage {
     pub async fn native(&self, text: &str) -> anyhow::Result<Host> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
-        let body = text.as_bytes();
-        let answers = serde_json::json!([{ "status": 200, "headers": [], "body": body, "chunked": false }]);
-        std::fs::write(at("answers"), answers.to_string())?;
+        write_answers(&[Answer::plain(text)], &at("answers"))?;
         let mut arguments: Vec<OsString> = vec!["compare".into()];
         arguments.extend(["--native-server".into(), at("answers").into()]);
         let server = self.start(arguments, at("address")).await?;

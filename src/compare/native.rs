@@ -43,6 +43,11 @@ pub enum NativeError {
 }
 
 impl Answer {
+    /// 200 and this text, without a field.
+    pub fn plain(text: &str) -> Self {
+        Self { status: 200, headers: Vec::new(), body: text.into(), chunked: false }
+    }
+
     pub fn of(sample: &Sample) -> Self {
         // The framing and the date are the server's own, but for the length of the body that HEAD leaves out.
         let length = sample.headers.get(CONTENT_LENGTH);

@@ -137,11 +137,13 @@ impl TestHost {
         status.apps.into_iter().find(|app| app.app == name).unwrap_or_else(|| panic!("no app {name}"))
     }
 
-    /// Waits until the pool of an app is whole again: nothing leased, nothing under way.
+    /// Waits until the pool of an app is whole again: nothing leased, nothing under way, no turn taken, which a request's
+    /// thread gives back after the instance.
     pub async fn settled(&self, app: &str) {
         self.until(&format!("the pool of {app} is at rest"), || {
             let stats = self.app(app).release.expect("a live release").instances;
-            stats.leased + stats.preparing + stats.resetting + stats.leaving == 0 && stats.waiting == 0
+            let under_way = stats.leased + stats.preparing + stats.resetting + stats.leaving;
+            under_way == 0 && stats.waiting == 0 && stats.running == 0
         })
         .await;
     }

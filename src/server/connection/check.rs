@@ -53,6 +53,7 @@ impl Refusal {
 /// - `content-length` beside `transfer-encoding` is refused, not repaired;
 /// - a body in any coding but chunks is not implemented: the app would not learn that it is coded;
 /// - a target in absolute form and a `host` header must agree (the standard would let the target win silently);
+/// - more fields than [`MAX_FIELDS`] are refused on either protocol;
 /// - CONNECT and TRACE are not implemented; an `upgrade` header is ignored, as the standard allows;
 /// - HTTP/1.0 may come without `host`.
 pub fn check_request(request: &Parts) -> Result<(), Refusal> {

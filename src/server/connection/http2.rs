@@ -70,8 +70,9 @@ impl Connection {
 /// A client may send each cookie in a field of its own, for the sake of compression. Whoever does not speak HTTP/2 has to
 /// get them in one (RFC 9113 section 8.2.3): an app is not to see how its client is connected.
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    let (Some(_), Some(_)) = (cookies.next(), cookies.next()) else { return };
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
     let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     // Made of bytes that fields have.
     if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
