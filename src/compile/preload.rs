@@ -7,13 +7,15 @@
 //! Nothing that a guest does here is of use to anyone but its image: it has no files and no network, and what it asks of
 //! the host is refused unless the app's owner allows it. Whatever goes wrong is a reason to serve the app as it is.
 //!
-//! Reading order: [`guest`] is an instance and its host; [`state`] reads its state; [`comparison`] has the last word.
+//! Reading order: [`guest`] is an instance and its host, and [`time`] how long that may take; [`state`] reads its state;
+//! [`comparison`] has the last word.
 
 mod comparison;
 mod guest;
 mod state;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -14,7 +14,7 @@ use wasmtime_wizer::{ComponentContext, Wizer};
 use super::{Digest, Hasher};
 
 /// The version of what is done to an app that is preloaded, and of what does it; part of its artifact's key.
-const RECIPE: &str = "preload-1, wizer 48.0.8";
+const RECIPE: &str = "preload-2, wizer 48.0.8";
 
 /// The export that `preload = "init"` calls: `func()`.
 pub const INIT: &str = "wizer-initialize";

@@ -22,12 +22,10 @@ use wasmtime_wasi_http::{
 use wasmtime_wizer::{ComponentContext, Wizer};
 
 use super::state::{Reader, State};
+use super::time::{Late, Time};
 use crate::instance::limits::Limits;
 use crate::instance::{HOSTCALL_FUEL, component_linker};
 use crate::prepare::preload::{INIT, Preload, Source, Start};
-
-/// How long an instance may take for all that it does.
-const TIME: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer that are looked at.
 const LONGEST_ANSWER: usize = 16 << 20;
@@ -205,12 +203,11 @@ impl Guests {
         store.set_max_component_handles(preload.resource_limit);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
-        let until = tokio::time::Instant::now() + TIME;
-        let made = tokio::time::timeout_at(until, self.pre.instantiate_async(&mut store)).await;
-        match made {
-            Ok(Ok(instance)) => Ok(Guest { store, instance, until }),
+        let time = Time::start();
+        match time.limit(self.pre.instantiate_async(&mut store)).await {
+            Ok(Ok(instance)) => Ok(Guest { store, instance, time }),
             Ok(Err(error)) => Err(told(store.data(), "it could not be started", &error)),
-            Err(_) => Err(late("it was started")),
+            Err(late) => Err(told_late(late, "it was started")),
         }
     }
 }
@@ -243,8 +240,8 @@ fn linker(
 pub struct Guest {
     store: Store<Host>,
     instance: Instance,
-    /// When its time is over.
-    until: tokio::time::Instant,
+    /// What it has for all that it does.
+    time: Time,
 }
 
 /// What it answered.
@@ -287,20 +284,20 @@ impl Guest {
         let func = func.map_err(|_| {
             format!("it has no function {INIT} without parameters and result: export one, or use warmup")
         })?;
-        match tokio::time::timeout_at(self.until, func.call_async(&mut self.store, ())).await {
+        match self.time.limit(func.call_async(&mut self.store, ())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(told(self.store.data(), &format!("{INIT} failed"), &error)),
-            Err(_) => Err(late(INIT)),
+            Err(late) => Err(told_late(late, INIT)),
         }
     }
 
     /// Asks it for a path.
     pub async fn ask(&mut self, path: &str) -> Result<Answer, String> {
-        let Guest { store, instance, until } = self;
-        match tokio::time::timeout_at(*until, exchange(store, instance, path)).await {
+        let Guest { store, instance, time } = self;
+        match time.limit(exchange(store, instance, path)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(told(store.data(), &format!("GET {path} failed"), &error)),
-            Err(_) => Err(late(&format!("GET {path}"))),
+            Err(late) => Err(told_late(late, &format!("GET {path}"))),
         }
     }
 
@@ -387,9 +384,6 @@ fn refused(source: Source, output: Option<&[u8]>) -> String {
     format!("the app {source}{} while it was preloaded{why}{hint}", said.unwrap_or_default())
 }
 
-fn late(what: &str) -> String {
-    format!(
-        "it took longer than {} seconds while it was preloaded, when {what} was under way",
-        TIME.as_secs()
-    )
+fn told_late(late: Late, what: &str) -> String {
+    format!("it took {late} while it was preloaded, when {what} was under way")
 }
