@@ -6,7 +6,7 @@ use super::stats::Spread;
 
 type Read = fn(&Row) -> Option<f64>;
 
-const COLUMNS: [(&str, Read); 38] = [
+const COLUMNS: [(&str, Read); 39] = [
     ("connections", |row| Some(row.connections as f64)),
     ("rounds", |row| Some(row.rounds as f64)),
     ("requests_per_second", |row| median(row.requests_per_second)),
@@ -42,6 +42,7 @@ const COLUMNS: [(&str, Read); 38] = [
     ("first_answer_from_cache_ms", |row| row.first_answer_from_cache_ms),
     ("first_answer_when_up_ms", |row| row.first_answer_when_up_ms),
     ("right", |row| Some(row.counts.right as f64)),
+    ("refused", |row| Some(row.counts.refused as f64)),
     ("wrong", |row| Some(row.counts.wrong as f64)),
     ("errors", |row| Some(row.counts.errors as f64)),
     ("unfinished", |row| Some(row.counts.unfinished as f64)),

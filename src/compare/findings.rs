@@ -101,7 +101,8 @@ pub fn ratios(measured: &Measured, other: &Measured) -> Vec<f64> {
 
 /// In microseconds. Wrong answers cost time, too, and a server that failed has no cost that means anything.
 fn cpu_per_request(slice: &Slice) -> Option<f64> {
-    let answers = slice.outcome.counts.right + slice.outcome.counts.wrong;
+    let Counts { right, refused, wrong, .. } = slice.outcome.counts;
+    let answers = right + refused + wrong;
     Some(slice.cpu?.as_secs_f64() * 1e6 / answers as f64)
 }
 

@@ -84,7 +84,9 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub right: u64,
-    /// Whole answers with another status or body than expected.
+    /// Whole answers of 503 where another one was expected: the server had no room for the request.
+    pub refused: u64,
+    /// Other whole answers with another status or body than expected.
     pub wrong: u64,
     /// Connections that failed and answers that broke off.
     pub errors: u64,
@@ -250,11 +252,12 @@ impl Outcome {
 impl Counts {
     /// Requests without a right answer.
     pub fn failed(&self) -> u64 {
-        self.wrong + self.errors + self.unfinished + self.unsent
+        self.refused + self.wrong + self.errors + self.unfinished + self.unsent
     }
 
     pub fn add(&mut self, more: &Self) {
         self.right += more.right;
+        self.refused += more.refused;
         self.wrong += more.wrong;
         self.errors += more.errors;
         self.unfinished += more.unfinished;

@@ -28,8 +28,9 @@ pub fn notes(rows: &[Row], measured: &[Measured], connections: usize) -> Vec<Str
 }
 
 fn failures(name: &str, counts: &Counts) -> Option<String> {
-    let Counts { wrong, errors, unfinished, .. } = *counts;
+    let Counts { refused, wrong, errors, unfinished, .. } = *counts;
     let parts = [
+        (refused, "requests were turned away (503), since it could not keep up"),
         (wrong, "answers were not as expected"),
         (errors, "requests or connections failed"),
         (unfinished, "requests had no answer when the time was over"),
@@ -43,7 +44,10 @@ fn failures(name: &str, counts: &Counts) -> Option<String> {
 fn at_a_rate(name: &str, at: &AtRate) -> Vec<String> {
     let mut notes = Vec::new();
     let asked = format!("{name}, asked {} times a second", count(at.asked_per_second));
-    let Counts { wrong, errors, unfinished, unsent, .. } = at.counts;
+    let Counts { refused, wrong, errors, unfinished, unsent, .. } = at.counts;
+    if refused > 0 {
+        notes.push(format!("{asked}: {refused} requests were turned away (503)"));
+    }
     if wrong + errors > 0 {
         notes.push(format!("{asked}: {wrong} answers were not as expected, {errors} requests failed"));
     }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::pace::{Clock, Lane};
-use super::{Ask, Load};
+use super::tally::Verdict;
+use super::{Ask, Expected, Load};
 use crate::compare::http::{Event, Framer};
 
 /// How long a connection may take to be made.
@@ -28,8 +30,37 @@ pub struct Connection {
 
 /// How an exchange ended.
 struct Answer {
-    right: bool,
+    verdict: Verdict,
     keep_alive: bool,
+}
+
+/// What was expected, and what has come of it so far.
+struct Judgement<'a> {
+    expected: &'a Expected,
+    status: u16,
+    length: usize,
+    /// The bytes so far are those of the body.
+    matches: bool,
+}
+
+impl<'a> Judgement<'a> {
+    fn new(expected: &'a Expected) -> Judgement<'a> {
+        Judgement { expected, status: 0, length: 0, matches: true }
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.matches &= self.expected.has(self.length, piece);
+        self.length += piece.len();
+    }
+
+    fn end(self) -> Verdict {
+        let Judgement { expected, status, length, matches } = self;
+        match status == expected.status {
+            true if matches && expected.is_whole(length) => Verdict::Right,
+            false if status == StatusCode::SERVICE_UNAVAILABLE => Verdict::Refused,
+            _ => Verdict::Wrong,
+        }
+    }
 }
 
 impl Connection {
@@ -61,7 +92,7 @@ impl Connection {
             match answer {
                 Some(answer) => {
                     failures = 0;
-                    lane.tally.lock().answered(self.number, answer.right, Instant::now());
+                    lane.tally.lock().answered(self.number, answer.verdict, Instant::now());
                     if !answer.keep_alive {
                         lane.tally.lock().counts.reconnects += 1;
                         self.connect().await;
@@ -81,30 +112,26 @@ impl Connection {
         let stream = self.stream.as_mut()?;
         let mut framer = Framer::new(&ask.method);
         stream.write_all(&ask.request).await.ok()?;
-        let (mut right, mut length) = (true, 0);
+        let mut judgement = Judgement::new(&ask.expected);
         loop {
             let (used, event) = framer.advance(&self.buffer).ok()?;
             let more = event == Event::More;
             let mut end = None;
             match event {
                 Event::More | Event::Interim => (),
-                Event::Head { status } => right = status == ask.expected.status,
-                Event::Body(piece) => {
-                    right &= ask.expected.has(length, piece);
-                    length += piece.len();
-                }
+                Event::Head { status } => judgement.status = status,
+                Event::Body(piece) => judgement.take(piece),
                 Event::End { keep_alive } => end = Some(keep_alive),
             }
             self.buffer.advance(used);
             if let Some(keep_alive) = end {
-                right &= ask.expected.is_whole(length);
                 // Bytes that nobody asked for would be taken for the next answer.
-                return self.buffer.is_empty().then_some(Answer { right, keep_alive });
+                let is_all = self.buffer.is_empty();
+                return is_all.then(|| Answer { verdict: judgement.end(), keep_alive });
             }
             if more && !read_some(stream, &mut self.buffer).await? {
                 framer.finish().ok()?;
-                right &= ask.expected.is_whole(length);
-                return Some(Answer { right, keep_alive: false });
+                return Some(Answer { verdict: judgement.end(), keep_alive: false });
             }
         }
     }

@@ -6,6 +6,15 @@ use hdrhistogram::Histogram;
 
 use super::{Counts, histogram};
 
+/// What a whole answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Right,
+    /// The server had no room for the request.
+    Refused,
+    Wrong,
+}
+
 /// Counts and times; its lock is taken by one thread alone.
 #[derive(Debug)]
 pub struct Tally {
@@ -40,14 +49,16 @@ impl Tally {
         self.begun - 1
     }
 
-    pub fn answered(&mut self, connection: usize, right: bool, end: Instant) {
+    pub fn answered(&mut self, connection: usize, verdict: Verdict, end: Instant) {
         self.last = Some(end);
         let Some(due) = self.close(connection) else { return };
-        if right {
-            self.counts.right += 1;
-            self.waited(due, end);
-        } else {
-            self.counts.wrong += 1;
+        match verdict {
+            Verdict::Right => {
+                self.counts.right += 1;
+                self.waited(due, end);
+            }
+            Verdict::Refused => self.counts.refused += 1,
+            Verdict::Wrong => self.counts.wrong += 1,
         }
     }
 

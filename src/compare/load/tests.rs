@@ -73,7 +73,8 @@ async fn every_request_that_was_served_is_counted_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_statuses_and_bodies_are_no_fast_answers() {
-    let (address, served) = server(|n| match n % 4 {
+    let (address, served) = server(|n| match n % 5 {
+        4 => Response::builder().status(503).body(Full::new(Bytes::from_static(b"later"))).unwrap(),
         0 => hello(),
         1 => Response::builder().status(500).body(Full::new(Bytes::from_static(b"hello"))).unwrap(),
         2 => Response::new(Full::new(Bytes::from_static(b"hell"))),
@@ -82,8 +83,9 @@ async fn wrong_statuses_and_bodies_are_no_fast_answers() {
     .await;
     let outcome = load(address, 1).run().await.unwrap();
     let served = served.load(Ordering::Relaxed);
-    let right = served.div_ceil(4);
-    assert_eq!(outcome.counts, Counts { right, wrong: served - right, ..Counts::default() });
+    let (right, refused) = (served.div_ceil(5), served / 5);
+    let wrong = served - right - refused;
+    assert_eq!(outcome.counts, Counts { right, refused, wrong, ..Counts::default() });
     assert_eq!(outcome.latencies.len(), right);
 }
 

@@ -59,9 +59,10 @@ fn at(answered: f64, counts: Counts) -> AtRate {
 #[test]
 fn an_overload_and_a_late_load_are_named() {
     assert!(at_a_rate("a", &at(1_000.0, Counts::default())).is_empty());
-    let overload = Counts { unfinished: 2, unsent: 40, wrong: 1, ..Counts::default() };
+    let overload = Counts { unfinished: 2, unsent: 40, refused: 3, wrong: 1, ..Counts::default() };
     let notes = at_a_rate("a", &at(500.0, overload)).join("\n");
     assert!(notes.contains("a, asked 1,000 times a second: 1 answers were not as expected"), "{notes}");
+    assert!(notes.contains("3 requests were turned away (503)"), "{notes}");
     assert!(notes.contains("42 requests had no answer in the end, 40 of them were not even sent"), "{notes}");
     assert!(notes.contains("it did not keep up"), "{notes}");
     let late = AtRate { load_late_p99_us: 3_000.0, ..at(1_000.0, Counts::default()) };
