@@ -186,7 +186,9 @@ impl Compiler {
                 | CompileError::Process(_)),
             ) => {
                 let payload = self.children.run(program, &job, bytes, &self.limits)?;
-                engine::with_verdict(payload, &Verdict::refused(format!("it could not be tried: {error}")))
+                let reason =
+                    format!("it could not be tried: {error}; the next deploy or restart tries again");
+                engine::with_verdict(payload, &Verdict::untried(reason))
             }
             other => other,
         }

@@ -17,7 +17,7 @@ use super::warmup::{WarmupError, warm_up};
 use crate::compile::queue::{Asked, Standing};
 use crate::compile::{Compiler, Order};
 use crate::config::{self, AppConfig, Mode, Problem};
-use crate::engine::{Code, CodeCache, CompileError, Engines, EnginesInUse, Reset, Source, units};
+use crate::engine::{Code, CodeCache, CompileError, Engines, EnginesInUse, Key, Reset, Source, units};
 use crate::instance::outbound::OutboundClient;
 use crate::instance::{AppCode, ColdCode, Factory, InstancePolicy, LinkedCode, MakeError};
 use crate::metrics::{AppCounters, ReleaseCounters};
@@ -196,9 +196,12 @@ impl Builder {
         } else {
             let code = |order: &Order| {
                 let engine = engines.get(order.engine_kind()).map_err(link_error)?;
-                let digest = order.digest(&checked.digest);
-                let compile = || compile(order);
-                Ok(self.cache.code_with(engine, order.code_kind(), digest.as_bytes(), compile)?)
+                let (kind, digest) = (order.code_kind(), order.digest(&checked.digest));
+                // What was live before is live again without a wait.
+                if number.is_none() && order.preload.is_some() {
+                    self.cache.try_again(&Key::new(engine, kind, digest.as_bytes()));
+                }
+                Ok(self.cache.code_with(engine, kind, digest.as_bytes(), || compile(order))?)
             };
             let loaded = match code(&order) {
                 Err(DeployError::Compile(CompileError::Ineligible(_)))

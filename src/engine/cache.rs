@@ -176,6 +176,16 @@ impl CodeCache {
         Ok(None)
     }
 
+    /// Forgets the artifact of `key` if preloading could not be tried when it was made.
+    pub fn try_again(&self, key: &Key) {
+        let name = key.to_string();
+        let untried = |file| matches!(artifact::verdict_in(&file), Some(Verdict::Untried { .. }));
+        if self.dir.open_file(&name).is_ok_and(untried) {
+            let removed = self.dir.remove(&name);
+            debug!(artifact = name, removed = removed.is_ok(), "preloading is tried again");
+        }
+    }
+
     /// Is there an artifact of `key`? It may still turn out to be torn.
     pub fn has(&self, key: &Key) -> bool {
         self.dir.size(&key.to_string()).is_some()

@@ -81,6 +81,8 @@ pub enum Verdict {
     },
     /// It is served as it is.
     Refused { reason: String },
+    /// It is served as it is, for a reason that says nothing of the app: the next deploy or restart tries again.
+    Untried { reason: String },
 }
 
 impl Source {
@@ -170,17 +172,33 @@ impl Verdict {
         match self {
             Verdict::On { .. } => "on",
             Verdict::Refused { .. } => "refused",
+            Verdict::Untried { .. } => "untried",
+        }
+    }
+
+    /// Why the app is served as it is, if it is.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::On { .. } => None,
+            Verdict::Refused { reason } | Verdict::Untried { reason } => Some(reason),
         }
     }
 
     pub fn refused(reason: impl Into<String>) -> Verdict {
-        const LONGEST: usize = 1000;
-        let mut reason: String = reason.into();
-        if let Some((end, _)) = reason.char_indices().nth(LONGEST) {
-            reason.truncate(end);
-        }
-        Verdict::Refused { reason }
+        Verdict::Refused { reason: shortened(reason.into()) }
     }
+
+    pub fn untried(reason: impl Into<String>) -> Verdict {
+        Verdict::Untried { reason: shortened(reason.into()) }
+    }
+}
+
+fn shortened(mut reason: String) -> String {
+    const LONGEST: usize = 1000;
+    if let Some((end, _)) = reason.char_indices().nth(LONGEST) {
+        reason.truncate(end);
+    }
+    reason
 }
 
 /// The tool, set to leave the app's exports as they are.

@@ -150,11 +150,23 @@ async fn an_app_whose_compiler_is_killed_while_it_is_preloaded_is_served_as_it_i
     let text = text.replace("HANDLE\n", "\n").replace("STATUS)", "(i32.const 200))");
     place.write("apps/shop.toml", "preload = \"init\"\n");
     place.write("apps/shop.wasm", wat::parse_str(text).expect("the text of a component"));
-    compiler(&server).await.signal(Signal::KILL);
+    let kills = async |server: &Server, times: usize| {
+        compiler(server).await.signal(Signal::KILL);
+        until("it is live", || server.log().matches("live url=").count() == times).await;
+        let log = server.log();
+        assert_eq!(log.matches("it could not be tried: the compiler was killed").count(), times, "{log}");
+        assert_eq!(server.get("/shop").await.0, 200);
+    };
+    kills(&server, 1).await;
+    // That says nothing of the app: another deploy of it tries again,
+    place.write("apps/shop.toml", "preload = \"init\" # again\n");
+    kills(&server, 2).await;
+    // and a host that starts does not keep its clients waiting for that.
+    server.stop().await;
+    let server = serve(&place, "").await;
     server.logs("live url=").await;
     let log = server.log();
-    assert!(log.contains("it could not be tried: the compiler was killed"), "{log}");
-    assert_eq!(server.get("/shop").await.0, 200);
+    assert!(log.contains("preload=\"untried\" code=loaded"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

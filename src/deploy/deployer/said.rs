@@ -100,7 +100,7 @@ impl Deployer {
             static_files = release.files.as_ref().map(|files| files.files()),
             "live"
         );
-        if let Some(Verdict::Refused { reason }) = &release.preload {
+        if let Some(reason) = release.preload.as_ref().and_then(Verdict::reason) {
             tracing::warn!(app = %release.app, release = release.number, "not preloaded, served as it is: {reason}");
         }
     }
