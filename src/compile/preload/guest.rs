@@ -203,7 +203,7 @@ impl Guests {
         store.set_max_component_handles(preload.resource_limit);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
-        let time = Time::start();
+        let mut time = Time::start();
         match time.limit(self.pre.instantiate_async(&mut store)).await {
             Ok(Ok(instance)) => Ok(Guest { store, instance, time }),
             Ok(Err(error)) => Err(told(store.data(), "it could not be started", &error)),

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use crate::engine::thread_cpu_time;
 
@@ -14,36 +14,49 @@ use crate::engine::thread_cpu_time;
 /// has the lowest priority.
 const COMPUTES: Duration = Duration::from_secs(10);
 
-/// By the clock: one that waits for something computes nothing.
-const LASTS: Duration = Duration::from_secs(60);
+/// For something to happen, while it computes nothing.
+const WAITS: Duration = Duration::from_secs(60);
 
 /// The time of one instance, of which everything that it does is in one thread.
 pub struct Time {
     computes_until: Duration,
-    until: Instant,
+    may_wait: Duration,
 }
 
 /// It is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
     Computed,
-    Lasted,
+    Waited,
 }
 
 impl Time {
     /// Counts what this thread does from now on.
     pub fn start() -> Time {
-        Time { computes_until: thread_cpu_time() + COMPUTES, until: Instant::now() + LASTS }
+        Time { computes_until: thread_cpu_time() + COMPUTES, may_wait: WAITS }
     }
 
     /// Drives `future`, which gives way now and then, in the thread in which the time was started.
-    pub async fn limit<F: Future>(&self, future: F) -> Result<F::Output, Late> {
+    pub async fn limit<F: Future>(&mut self, future: F) -> Result<F::Output, Late> {
         let mut future = pin!(future);
-        let computing = poll_fn(|cx| match thread_cpu_time() > self.computes_until {
-            true => Poll::Ready(Err(Late::Computed)),
-            false => future.as_mut().poll(cx).map(Ok),
-        });
-        timeout_at(self.until, computing).await.unwrap_or(Err(Late::Lasted))
+        let mut over = pin!(sleep(self.may_wait));
+        let mut waits_since = None;
+        poll_fn(|cx| {
+            if let Some(since) = waits_since.take() {
+                self.may_wait = self.may_wait.saturating_sub(Instant::now() - since);
+            }
+            if thread_cpu_time() > self.computes_until {
+                return Poll::Ready(Err(Late::Computed));
+            }
+            if let Poll::Ready(done) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            let now = Instant::now();
+            waits_since = Some(now);
+            over.as_mut().reset(now + self.may_wait);
+            over.as_mut().poll(cx).map(|()| Err(Late::Waited))
+        })
+        .await
     }
 }
 
@@ -52,7 +65,7 @@ impl fmt::Display for Late {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Late::Computed => write!(f, "more than {} seconds of the processor", COMPUTES.as_secs()),
-            Late::Lasted => write!(f, "longer than {} seconds", LASTS.as_secs()),
+            Late::Waited => write!(f, "more than {} seconds in which it only waited", WAITS.as_secs()),
         }
     }
 }
@@ -63,17 +76,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_has_a_minute() {
-        let time = Time::start();
-        assert_eq!(time.limit(tokio::time::sleep(LASTS / 2)).await, Ok(()));
-        // Everything that one instance does is within the same time.
+        let mut time = Time::start();
+        assert_eq!(time.limit(sleep(WAITS / 2)).await, Ok(()));
+        // All that one instance does is within the same time, and what it does in between does not count.
+        tokio::time::advance(WAITS).await;
         let begun = Instant::now();
-        assert_eq!(time.limit(std::future::pending::<()>()).await, Err(Late::Lasted));
-        assert_eq!(begun.elapsed().as_secs(), LASTS.as_secs() / 2);
+        assert_eq!(time.limit(std::future::pending::<()>()).await, Err(Late::Waited));
+        assert_eq!(begun.elapsed().as_secs(), WAITS.as_secs() / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_from_the_processor_does_not_wait() {
+        let mut time = Time::start();
+        let preempted = async {
+            for _ in 0..10 {
+                tokio::time::advance(WAITS / 2).await;
+            }
+        };
+        assert_eq!(time.limit(preempted).await, Ok(()));
     }
 
     #[tokio::test]
     async fn what_computes_has_its_share_of_the_processor() {
-        let time = Time { computes_until: thread_cpu_time() + Duration::from_millis(20), ..Time::start() };
+        let mut time =
+            Time { computes_until: thread_cpu_time() + Duration::from_millis(20), ..Time::start() };
         let before = thread_cpu_time();
         let spins = async {
             loop {
