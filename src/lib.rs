@@ -29,6 +29,7 @@ pub mod compile;
 pub mod deploy;
 #[expect(unsafe_code, reason = "code is mapped and run, and the kernel is asked, here and nowhere else")]
 pub mod engine;
+pub mod pieces;
 pub mod prepare;
 pub mod private_dir;
 pub mod public;

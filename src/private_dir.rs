@@ -14,6 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::pieces::InPieces;
+
 const TEMP_PREFIX: &str = "tmp-";
 
 /// Why a directory can't be used.
@@ -129,9 +131,9 @@ impl PrivateDir {
 
     /// Puts a file of these parts in the name's place: whole and synced, or not at all.
     pub fn replace(&self, name: &str, parts: [&[u8]; 2]) -> io::Result<()> {
-        let mut temp = Temp::create(self)?;
+        let temp = Temp::create(self)?;
         for part in parts {
-            temp.file.write_all(part)?;
+            InPieces(&temp.file).write_all(part)?;
         }
         temp.file.sync_all()?;
         temp.rename(name)?;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Limits;
 use crate::engine::{CompileError, EngineKind, EngineSettings};
+use crate::pieces::InPieces;
 use crate::prepare::preload::Preload;
 
 /// Bytes that the line before the bytes may have.
@@ -85,12 +86,12 @@ impl Job {
 
     pub fn write(&self, mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
         write_line(&mut to, self)?;
-        to.write_all(bytes)
+        InPieces(to).write_all(bytes)
     }
 
     /// The job, and where its bytes come from.
     pub fn read<R: Read>(from: R) -> io::Result<(Job, impl Read)> {
-        let mut from = BufReader::new(from);
+        let mut from = BufReader::new(InPieces(from));
         let job: Job = read_line(&mut from)?;
         let length = job.length;
         Ok((job, from.take(length)))
@@ -100,7 +101,7 @@ impl Job {
 impl Answer {
     pub fn write(&self, mut to: impl Write, payload: &[u8]) -> io::Result<()> {
         write_line(&mut to, self)?;
-        to.write_all(payload)?;
+        InPieces(&mut to).write_all(payload)?;
         to.flush()
     }
 
@@ -108,7 +109,7 @@ impl Answer {
     /// `longest`: bytes that it may have.
     pub fn read(from: impl Read, compatibility: &str, longest: u64) -> Result<Vec<u8>, CompileError> {
         let nonsense = |what: &str| CompileError::Process(format!("gave no valid answer: {what}"));
-        let mut from = BufReader::new(from);
+        let mut from = BufReader::new(InPieces(from));
         let answer = read_line(&mut from).map_err(|error| nonsense(&error.to_string()))?;
         let length = match answer {
             Answer::Compiled { compatibility: found, length } if found == compatibility => length,

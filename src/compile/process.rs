@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::Limits;
 use super::job::{Answer, Job, last_words};
 use crate::engine::CompileError;
+use crate::pieces;
 
 /// The program that children run: an open file, so that it stays the same one when an upgrade puts another in its place.
 pub struct Program(File);
@@ -83,7 +84,12 @@ impl Children {
         let ended = ended.map_err(|error| CompileError::Process(format!("can't be started: {error}")))?;
         match failure(ended.status, ended.was_late, &ended.said, limits) {
             Some(failure) => Err(failure),
-            None => Answer::read(ended.answer, &job.compatibility, limits.memory),
+            None => {
+                let answer = Answer::read(&ended.answer, &job.compatibility, limits.memory);
+                // Closed it is in any case.
+                let _ = pieces::empty(&ended.answer);
+                answer
+            }
         }
     }
 
@@ -115,7 +121,7 @@ impl Children {
         let mut command = Command::new(program.path());
         // A group of its own: an interrupt typed at the terminal is for the host, which then ends its children.
         command.arg0("hostler").arg("compile").env_clear().process_group(0);
-        command.stdin(input).stdout(answer.try_clone()?).stderr(said.try_clone()?);
+        command.stdin(input.try_clone()?).stdout(answer.try_clone()?).stderr(said.try_clone()?);
         let mut child = Reaped(command.spawn()?);
         let handle = Arc::new(pidfd_open(Pid::from_child(&child.0), PidfdFlags::empty())?);
         let _registered = self.register(&handle);
@@ -124,6 +130,7 @@ impl Children {
             pidfd_send_signal(&handle, Signal::KILL)?;
         }
         let status = child.0.wait()?;
+        pieces::empty(&input)?;
         Ok(Ended { status, was_late, answer: from_start(answer)?, said: tail(said)? })
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::scan::{Found, Stamp};
+use crate::pieces::InPieces;
 use crate::prepare::{self, Digest, Refusal};
 use crate::public::manifest::ManifestError;
 use crate::public::{self, Copies, Manifest};
@@ -180,7 +181,7 @@ fn read_whole(file: &mut File, stamp: &Stamp) -> Result<Vec<u8>, ReadError> {
 
 fn read_up_to(file: &mut File, stamp: &Stamp, most: u64, mut bytes: Vec<u8>) -> Result<Vec<u8>, ReadError> {
     let failed = |source| ReadError::Io { path: stamp.path.clone(), source };
-    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    InPieces(file).take(most).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 

@@ -38,6 +38,7 @@ use wasmtime::{Engine, Module};
 
 use super::Reset;
 use crate::config::units::{format_duration, format_size};
+use crate::pieces::InPieces;
 use crate::prepare::instrument::Manifest;
 use crate::prepare::preload::Verdict;
 use crate::prepare::{self, Digest, Hasher};
@@ -301,7 +302,7 @@ fn map(engine: &Engine, file: &File, kind: CodeKind, payload_len: u64) -> wasmti
 /// Loads the verified file through memory. The digest is taken again, of the very bytes that are run.
 fn copy(engine: &Engine, file: &File, key: &Key, payload_len: u64) -> Result<Code, Flaw> {
     let mut payload = Vec::new();
-    ReadAt { file, at: 0 }.take(payload_len).read_to_end(&mut payload)?;
+    InPieces(ReadAt { file, at: 0 }).take(payload_len).read_to_end(&mut payload)?;
     let mut stored = [0; TRAILER_LEN];
     file.read_exact_at(&mut stored, payload_len)?;
     if trailer(key, &payload) != stored {

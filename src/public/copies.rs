@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::pieces::InPieces;
 use crate::prepare::{Digest, Hasher};
 
 /// Files of at most this many bytes are kept in memory if there is room.
@@ -177,7 +178,7 @@ impl Copies {
             }
         }
         self.keep_on_disk(len, |copy| {
-            copy.write_all(&bytes).map_err(CopyError::Write)?;
+            InPieces(copy).write_all(&bytes).map_err(CopyError::Write)?;
             Ok(digest)
         })
     }
@@ -347,7 +348,7 @@ fn remove_leftovers(cache_dir: &Path) -> io::Result<()> {
 fn read_whole(file: &File, size: u64) -> Result<Bytes, CopyError> {
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     // One byte more than there should be, to see a file that grows.
-    file.take(size + 1).read_to_end(&mut bytes).map_err(CopyError::Read)?;
+    InPieces(file).take(size + 1).read_to_end(&mut bytes).map_err(CopyError::Read)?;
     if bytes.len() as u64 == size { Ok(bytes.into()) } else { Err(CopyError::Changed) }
 }
 

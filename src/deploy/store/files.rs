@@ -10,6 +10,7 @@ use super::record::{Kept, Record};
 use super::{Deployed, LARGEST_RECORD, LoadError, Store};
 use crate::deploy::MAX_APP_SIZE;
 use crate::deploy::name::AppName;
+use crate::pieces::InPieces;
 use crate::prepare::Digest;
 use crate::private_dir::is_digest;
 
@@ -72,7 +73,7 @@ impl Store {
     /// At most one byte more than `largest`.
     pub(super) fn read(&self, name: &str, largest: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.dir.open_file(name)?.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
+        InPieces(self.dir.open_file(name)?).take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

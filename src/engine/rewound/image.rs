@@ -16,6 +16,7 @@ use rustix::io::{Errno, Result, pwrite};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::region::page_size;
+use crate::pieces::piece;
 
 /// Bytes that are looked at in one go, to leave out those that are zeros.
 const CHUNK: usize = 64 << 10;
@@ -127,7 +128,7 @@ fn memory_file() -> Result<OwnedFd> {
 
 fn write_all(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<()> {
     while !bytes.is_empty() {
-        match pwrite(file, bytes, at) {
+        match pwrite(file, piece(bytes), at) {
             Ok(0) => return Err(Errno::NOSPC),
             Ok(written) => {
                 bytes = &bytes[written..];
