@@ -60,6 +60,18 @@ impl Rig {
         }
     }
 
+    /// Cut somewhere, but not at the end of a section: what is left there may be an app, and nobody can tell that it is
+    /// not whole.
+    fn half<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        loop {
+            let half = &bytes[..self.random.usize(..bytes.len())];
+            if hostler::prepare::check(half).is_err() {
+                return half;
+            }
+            println!("cut to {} of {} bytes it is an app, too", half.len(), bytes.len());
+        }
+    }
+
     async fn serve(&self) -> Server {
         let cache = self.place.at("own-cache");
         self.place.serve(&[], &[("HOSTLER_CACHE_DIR", cache.to_str().expect("text"))]).await
@@ -88,7 +100,7 @@ impl Rig {
             let app = self.random.usize(..APPS.len());
             let path = self.place.at(&format!("apps/{}.wasm", APPS[app]));
             let whole = fs::read(&path).expect("an app");
-            fs::write(&path, &whole[..self.random.usize(..whole.len())]).expect("written");
+            fs::write(&path, self.half(&whole)).expect("written");
         }
     }
 
