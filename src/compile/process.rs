@@ -86,7 +86,6 @@ impl Children {
             Some(failure) => Err(failure),
             None => {
                 let answer = Answer::read(&ended.answer, &job.compatibility, limits.memory);
-                // Closed it is in any case.
                 let _ = pieces::empty(&ended.answer);
                 answer
             }
@@ -130,7 +129,8 @@ impl Children {
             pidfd_send_signal(&handle, Signal::KILL)?;
         }
         let status = child.0.wait()?;
-        pieces::empty(&input)?;
+        // It is closed in any case.
+        let _ = pieces::empty(&input);
         Ok(Ended { status, was_late, answer: from_start(answer)?, said: tail(said)? })
     }
 

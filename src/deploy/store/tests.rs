@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
 use super::files::record_name;
 use super::*;
 use crate::public::copies::Room;
@@ -195,26 +197,23 @@ fn a_record_that_is_torn_anywhere_is_as_none() {
 fn a_record_that_can_not_be_read_now_is_not_taken_for_a_torn_one() {
     let mut fixture = Fixture::new();
     fixture.store().begin("shop", &deployed(1, "one"));
-    let mode = |path: PathBuf, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
-    };
     let path = fixture.dir().join(record_name("shop"));
-    mode(path.clone(), 0o000);
-    // Whoever reads could delete it, too.
-    mode(fixture.dir(), 0o777);
+    let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+    mode(0o000);
     let store = fixture.store();
     let taken_in = std::thread::scope(|scope| {
-        let nobody = scope.spawn(|| {
-            // Nothing is closed to root. Where it is somebody else who runs this, their own file is closed to them.
-            let _ = rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534));
+        let powerless = scope.spawn(|| {
+            // Nothing is closed to root, but for a thread that has given up all that root may do beyond others.
+            let none = CapabilitySet::empty();
+            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            set_capabilities(None, sets).expect("anybody may have less");
             store.take_in()
         });
-        nobody.join().expect("it does not panic")
+        powerless.join().expect("it does not panic")
     });
     assert_eq!(taken_in.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied));
     assert!(path.exists(), "it says what is live");
-    mode(path, 0o600);
-    mode(fixture.dir(), 0o700);
+    mode(0o600);
     fixture.reopen();
     assert_eq!(text(fixture.load(1)), "one");
 }
